@@ -1,14 +1,16 @@
 """Birds that are drawn, not photographed: a stand-in for CUB-200 (paper, section 4) that needs no download.
 
-A species is a row of attributes, one for each part of the bird (`table()` prints them all). Twenty of the species are
-sparrows: they share a palette, and the nearest ones differ in one to three parts, as real sparrows do. The names and the
-birds are invented. Pose, size, place, mirror, light and background are drawn from the seed without a look at the species.
+A species is a row of attributes, one for each part of the bird (`table()` shows them all). Twenty of the species are
+sparrows: they share a palette, and the nearest ones differ in one to three parts, as real sparrows do. The names and
+the birds are invented. Pose, size, place, mirror, light and background are drawn from the seed without a look at the
+species.
 
 Every picture comes with an integer mask of its parts (`PARTS`), and every pair of species knows the parts that tell it
 apart (`distinguishing_parts`). So we can check whether an explanation points at what differs.
 
-The same seed gives the same pixels on every machine. Therefore all geometry and all colour is integer arithmetic, polygons
-are filled by our own scan conversion, and random numbers are the raw 64-bit words of PCG64, which NumPy keeps stable.
+The same seed gives the same pixels on every machine. Therefore all geometry and all colour is integer arithmetic,
+polygons are filled by our own scan conversion, and random numbers are the raw 64-bit words of PCG64, which NumPy keeps
+stable.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ BACKGROUNDS = ("sky", "branch", "grass", "water")
 
 COLOURS = {
     "white": (242, 240, 233), "black": (38, 35, 38), "grey": (150, 152, 154), "slate": (92, 99, 110),
-    "brown": (134, 97, 62), "dark": (74, 52, 38), "rufous": (170, 78, 36), "buff": (222, 192, 142),
+    "brown": (126, 98, 68), "dark": (74, 52, 38), "rufous": (176, 74, 34), "buff": (222, 192, 142),
     "horn": (196, 164, 112), "pink": (232, 150, 138), "yellow": (248, 210, 44), "orange": (236, 126, 34),
     "red": (212, 38, 36), "blue": (46, 92, 186), "azure": (92, 156, 222), "olive": (128, 134, 62),
 }
@@ -39,7 +41,7 @@ class Species:
     name: str
     crown: str = "brown plain"  # plain, striped (a pale line along the middle), crested
     face: str = "buff plain"
-    eye: str = "plain"  # brow (pale stripe above the eye), line (dark stripe through it), ring, mask; plain: as the face
+    eye: str = "plain"  # brow (a stripe above the eye), line (through it), ring, mask; plain: as the face
     beak: str = "horn conical"  # conical, thin, hooked, dagger, stout
     throat: str = "white plain"  # plain, whiskered (a dark stripe on each side)
     breast: str = "buff plain"  # plain, streaked, spotted, button (one dark spot), banded
@@ -66,8 +68,8 @@ SPECIES = (
     Species("Ember Sparrow", crown="rufous plain", wing_bars="white double"),
     Species("Pale-browed Sparrow", eye="white brow", crown="dark plain"),
     Species("Dune Sparrow", eye="white brow", crown="dark plain", tail="brown short"),
-    Species("Royal Sparrow", crown="black striped", face="grey plain"),
-    Species("Bridled Sparrow", crown="black striped", face="grey plain", throat="white whiskered"),
+    Species("Royal Sparrow", crown="black striped", face="grey plain", eye="white brow"),
+    Species("Bridled Sparrow", crown="black striped", face="grey plain", eye="white brow", throat="white whiskered"),
     Species("Bibbed Sparrow", throat="black plain", crown="grey plain"),
     Species("Masked Sparrow", throat="black plain", crown="grey plain", eye="black mask"),
     Species("Chimney Sparrow", throat="black plain", crown="rufous plain", wing_bars="white double"),
@@ -88,16 +90,19 @@ SPECIES = (
     Species("Ink Crow", "black plain", "black plain", "plain", "black stout", "black plain", "black plain",
             "black plain", "black plain", "black plain", "none", "black notched", "black plain", "heavy"),
     Species("River Kingfisher", "blue crested", "orange plain", "blue mask", "black dagger", "white plain",
-            "orange plain", "orange plain", "azure plain", "blue plain", "none", "blue short", "red plain", "big-headed"),
+            "orange plain", "orange plain", "azure plain", "blue plain", "none", "blue short", "red plain",
+            "big-headed"),
     Species("Orchard Robin", "slate plain", "slate plain", "white ring", "yellow thin", "white whiskered",
-            "orange plain", "orange plain", "slate plain", "slate plain", "none", "black notched", "dark plain", "sparrow"),
+            "orange plain", "orange plain", "slate plain", "slate plain", "none", "black notched", "dark plain",
+            "sparrow"),
     Species("Willow Warbler", "olive plain", "yellow plain", "yellow brow", "dark thin", "yellow plain",
             "yellow streaked", "white plain", "olive plain", "olive plain", "white double", "olive notched",
             "dark plain", "slim"),
     Species("Indigo Bunting", "blue plain", "blue plain", "plain", "grey conical", "blue plain", "blue plain",
             "azure plain", "blue plain", "slate plain", "none", "slate notched", "black plain", "sparrow"),
     Species("Red-shouldered Blackbird", "black plain", "black plain", "yellow ring", "yellow thin", "black plain",
-            "black plain", "black plain", "black plain", "black plain", "red patch", "black long", "dark plain", "slim"),
+            "black plain", "black plain", "black plain", "black plain", "red patch", "black long", "dark plain",
+            "slim"),
     Species("Garden Tit", "black plain", "white plain", "plain", "black conical", "black plain", "yellow plain",
             "yellow plain", "olive plain", "slate plain", "white single", "slate notched", "slate plain", "big-headed"),
     Species("Rock Wren", "brown plain", "buff plain", "white brow", "dark thin", "white plain", "buff plain",
@@ -109,7 +114,7 @@ COLUMNS = tuple(f.name for f in fields(Species) if f.name not in ("name", "build
 
 
 def _species(number: int) -> Species:
-    if not isinstance(number, (int, np.integer)) or not 0 <= number < len(SPECIES):
+    if not hasattr(number, "__index__") or not 0 <= number < len(SPECIES):
         raise ValueError(f"Unknown species {number!r}: give a number from 0 to {len(SPECIES) - 1} (see birds.table()).")
     return SPECIES[number]
 
@@ -137,7 +142,7 @@ def distinguishing_parts(a: int, b: int) -> tuple[str, ...]:
     return tuple(part for part, c in zip(PARTS[1:], COLUMNS, strict=True) if _look(first, c) != _look(second, c))
 
 
-# --- The bird's shapes: side view, facing right, y down, in units of which a sparrow is about 930 long --------------------
+# --- The bird's shapes: side view, facing right, y down, in units of which a sparrow is about 930 long ---------------
 # A shape is a closed smooth curve through its control points; a point named twice is a corner.
 
 FINE = 16  # control points are kept in sixteenths of a unit
@@ -187,8 +192,8 @@ def _corners(*points) -> list:
 OUTLINE = _curve((862, 300), (830, 226), (752, 182), (662, 190), (594, 244), (548, 326), (470, 404), (370, 476),
                  (275, 546), (236, 596), (270, 644), (360, 696), (480, 738), (600, 744), (706, 704), (786, 628),
                  (828, 535), (838, 456), (852, 404), (876, 358))
-WING = _curve((640, 428), (690, 470), (694, 540), (640, 606), (540, 642), (400, 652), (280, 650), (150, 662), (150, 662),
-              (250, 596), (350, 520), (470, 440), (570, 408))
+WING = _curve((640, 428), (690, 470), (694, 540), (640, 606), (540, 642), (400, 652), (280, 650), (150, 662),
+              (150, 662), (250, 596), (350, 520), (470, 440), (570, 408))
 TAILS = {
     "notched": _corners((350, 520), (62, 690), (104, 716), (88, 752), (340, 664)),
     "long": _corners((350, 520), (-70, 748), (-66, 806), (-20, 822), (340, 664)),
@@ -201,7 +206,7 @@ BEAKS = {
     "thin": _curve((850, 316), (850, 316), (920, 326), (1000, 360), (1000, 360), (920, 366), (850, 372), (850, 372)),
     "hooked": _curve((842, 282), (842, 282), (920, 286), (972, 330), (962, 400), (962, 400), (930, 366), (850, 400),
                      (850, 400)),
-    "dagger": _curve((842, 288), (842, 288), (930, 304), (1075, 356), (1075, 356), (930, 374), (848, 396), (848, 396)),
+    "dagger": _curve((842, 288), (842, 288), (920, 302), (1050, 352), (1050, 352), (920, 376), (848, 396), (848, 396)),
     "stout": _curve((838, 274), (838, 274), (940, 288), (1016, 364), (1016, 364), (930, 392), (846, 404), (846, 404)),
 }
 
@@ -214,19 +219,21 @@ def _tail(bird: Species, add) -> None:
         add("under", "tail", COLOURS["white"], _stroke((300, 668), (90, 744), 26, 40))
     elif style == "barred":
         for x in (110, 165, 220, 275):
-            add("under", "tail", _darker(rgb), _stroke((x - 12, 664 - (x - 110) // 2), (x + 22, 742 - (x - 110) // 3), 22, 22))
+            y = 664 - (x - 110) // 2
+            add("under", "tail", _darker(rgb), _stroke((x - 12, y), (x + 22, y + 78), 22, 22))
     else:
         far = {"long": -50, "short": 175}.get(style, 105)
         add("under", "tail", _darker(rgb), _stroke((330, 590), (far, 720 - (far + 50) * 2 // 7), 8, 12))
 
 
 def _legs(bird: Species, add) -> None:
-    rgb = COLOURS[_look(bird, "legs")[0]]
+    rgb, thigh = COLOURS[_look(bird, "legs")[0]], COLOURS[_look(bird, "belly")[0]]
     for x, c in ((500, _darker(rgb)), (600, rgb)):
-        add("under", "legs", c, _stroke((x + 10, 700), (x - 22, 782), 40, 28))
+        add("under", "legs", c, _stroke((x + 4, 730), (x - 22, 782), 34, 28))
         add("under", "legs", c, _stroke((x - 24, 774), (x, 842), 28, 26))
         for toe in (-46, 48, 76):
             add("under", "legs", c, _stroke((x, 834), (x + toe, 850), 26, 16))
+        add("under", "belly", thigh, _curve((x + 50, 700), (x + 34, 744), (x - 4, 770), (x - 34, 750), (x - 50, 700)))
 
 
 def _pattern(style: str, ground: tuple, spots, add, layer: str, part: str) -> None:
@@ -234,7 +241,8 @@ def _pattern(style: str, ground: tuple, spots, add, layer: str, part: str) -> No
     ink = _mark(ground)
     if style == "streaked":
         for x, y in spots:
-            add(layer, part, ink, _stroke((x + 8, y - 34), (x - 10, y + 34), 14, 24))
+            add(layer, part, ink, _curve((x + 12, y - 40), (x + 12, y - 40), (x + 14, y + 4), (x - 4, y + 34),
+                                         (x - 16, y + 8)))
     if style == "spotted":
         for x, y in spots:
             add(layer, part, ink, _disc(x, y, 18))
@@ -254,10 +262,10 @@ def _torso(bird: Species, add) -> None:
     _pattern(how, COLOURS[belly], ((420, 690), (480, 705), (540, 715), (600, 715)), add, "body", "belly")
     breast, how = _look(bird, "breast")
     rgb = COLOURS[breast]
-    add("body", "breast", rgb, _curve((900, 440), (790, 470), (690, 450), (600, 520), (560, 620), (620, 680), (700, 716),
-                                      (800, 740), (900, 640)))
-    _pattern(how, rgb, ((800, 505), (752, 520), (716, 560), (772, 578), (728, 632), (670, 640), (780, 640), (690, 690),
-                        (630, 668)), add, "body", "breast")
+    add("body", "breast", rgb, _curve((900, 440), (790, 470), (690, 450), (600, 520), (560, 620), (620, 680),
+                                      (700, 716), (800, 740), (900, 640)))
+    _pattern(how, rgb, ((806, 512), (756, 520), (712, 540), (782, 590), (734, 606), (686, 620), (640, 640), (736, 684),
+                        (680, 694)), add, "body", "breast")
     if how == "button":
         add("body", "breast", COLOURS["dark"], _disc(756, 560, 44))
     if how == "banded":
@@ -267,22 +275,24 @@ def _torso(bird: Species, add) -> None:
 
 def _head(bird: Species, add) -> None:
     face = COLOURS[_look(bird, "face")[0]]
-    add("body", "face", face, _curve((920, 280), (700, 180), (580, 300), (600, 420), (690, 476), (790, 470), (920, 420)))
+    add("body", "face", face, _curve((920, 280), (700, 180), (580, 300), (600, 420), (690, 476), (790, 470),
+                                     (920, 420)))
     throat, how = _look(bird, "throat")
-    add("body", "throat", COLOURS[throat], _curve((930, 372), (850, 392), (770, 420), (722, 470), (720, 522), (770, 552),
-                                                  (850, 556), (930, 520)))
+    add("body", "throat", COLOURS[throat], _curve((930, 372), (850, 392), (770, 420), (722, 470), (720, 522),
+                                                  (770, 552), (850, 556), (930, 520)))
     if how == "whiskered":
-        for p, q in (((866, 404), (716, 508)), ((930, 470), (800, 556))):
-            add("body", "throat", COLOURS["black"], _stroke(p, q, 22, 34))
+        add("body", "throat", COLOURS["black"], _curve((890, 378), (800, 404), (730, 450), (706, 526), (706, 526),
+                                                       (750, 530), (782, 466), (890, 414)))
     crown, how = _look(bird, "crown")
     rgb = COLOURS[crown]
     if how == "crested":
-        add("under", "crown", rgb, _curve((850, 262), (790, 160), (690, 110), (560, 82), (560, 82), (590, 170), (600, 300)))
+        add("under", "crown", rgb, _curve((850, 262), (780, 172), (690, 134), (580, 112), (580, 112), (600, 190),
+                                          (600, 300)))
     add("body", "crown", rgb, _curve((900, 276), (800, 248), (730, 244), (650, 282), (596, 366), (556, 400), (500, 330),
                                      (560, 160), (760, 100), (900, 180)))
     if how == "striped":
-        add("body", "crown", COLOURS["white"], _curve((870, 236), (780, 208), (700, 214), (620, 262), (570, 340),
-                                                      (556, 310), (610, 226), (690, 180), (780, 176), (860, 206)))
+        add("body", "crown", COLOURS["white"], _curve((880, 232), (780, 198), (700, 204), (630, 250), (590, 320),
+                                                      (540, 300), (600, 190), (700, 140), (800, 140), (880, 200)))
     _eye(bird, add)
 
 
@@ -298,7 +308,8 @@ def _eye(bird: Species, add) -> None:
     add("body", "eye", line, _curve((890, 296), (800, 280), (736, 284), (660, 322), (604, 376), (604, 376), (670, 356),
                                     (740, 322), (810, 322), (890, 326)))
     if style == "mask":
-        add("body", "eye", rgb, _curve((890, 290), (770, 262), (680, 310), (690, 350), (770, 352), (890, 350)))
+        add("body", "eye", rgb, _curve((890, 280), (770, 250), (660, 290), (604, 370), (604, 370), (690, 362),
+                                       (770, 352), (890, 350)))
     if style == "ring":
         add("over", "eye", rgb, _disc(770, 298, 40))
     pale = sum(line if style != "ring" else rgb) < 200
@@ -313,30 +324,35 @@ def _wing(bird: Species, add) -> None:
     line = _mix(rgb, COLOURS["buff"], 3)
     add("wing", "wing", _mix(rgb, dark, 3), WING)
     add("wing", "wing", rgb, _curve((720, 400), (520, 380), (430, 440), (480, 560), (560, 640), (720, 620)))
-    for p, q in (((470, 470), (230, 622)), ((500, 540), (210, 640)), ((520, 590), (250, 652)), ((540, 624), (330, 656))):
+    for p, q in (((440, 480), (230, 622)), ((470, 540), (210, 640)), ((490, 590), (250, 652)),
+                 ((500, 624), (330, 656))):
         add("wing", "wing", line, _stroke(p, q, 14, 7))
         add("wing", "wing", dark, _stroke((p[0], p[1] + 16), (q[0], q[1] + 10), 14, 7))
+    _wing_bars(bird, add)
+
+
+def _wing_bars(bird: Species, add) -> None:
+    """Two bands across the folded wing, or a patch at the shoulder; without bars the bands have the wing's colour."""
     colour, style = _look(bird, "wing_bars")
-    bar = COLOURS[colour]
-    first = _curve((596, 396), (640, 396), (630, 470), (652, 560), (690, 640), (640, 660), (606, 570), (588, 480))
-    second = [(x - 100 * FINE, y + 16 * FINE) for x, y in first]
-    if style in ("plain", "double", "patch"):
-        add("wing", "wing bars", bar, first)
-    if style in ("plain", "double", "single"):
-        add("wing", "wing bars", bar, second)
+    rgb = COLOURS[colour]
+    bar = _curve((556, 390), (600, 390), (586, 460), (606, 540), (660, 640), (604, 668), (556, 560), (540, 470))
     if style == "patch":
-        add("wing", "wing bars", bar, _curve((600, 410), (690, 430), (710, 520), (640, 540), (560, 500)))
+        add("wing", "wing bars", rgb, _curve((610, 410), (672, 420), (720, 490), (690, 548), (610, 538), (566, 480)))
+    if style in ("plain", "double"):
+        add("wing", "wing bars", rgb, bar)
+    if style in ("plain", "double", "single"):
+        add("wing", "wing bars", rgb, [(x - 104 * FINE, y + 22 * FINE) for x, y in bar])
 
 
 def _beak(bird: Species, add) -> None:
     colour, style = _look(bird, "beak")
     rgb = COLOURS[colour]
     add("over", "beak", rgb, BEAKS[style])
-    tip = {"thin": 960, "dagger": 1040, "stout": 985}.get(style, 945)
+    tip = {"thin": 960, "dagger": 1020, "stout": 985}.get(style, 945)
     add("over", "beak", _darker(rgb), _stroke((842, 350), (tip, 354), 12, 4))
 
 
-BUILDS = {"sparrow": (16, 16), "slim": (14, 15), "big-headed": (16, 19), "heavy": (17, 15)}  # body depth, head, in 16ths
+BUILDS = {"sparrow": (16, 16), "slim": (14, 15), "big-headed": (16, 18), "heavy": (17, 15)}  # body and head in 16ths
 
 
 @lru_cache(maxsize=256)
@@ -363,24 +379,24 @@ def _shapes(bird: Species) -> dict[str, np.ndarray]:
 
 
 def _head_weight(points: np.ndarray) -> np.ndarray:
-    """0 on the body to 16 on the head, rising along the neck: how much a point follows the head's nod. (N, 2) -> (N,)"""
+    """How much a point follows the head's nod: 0 on the body, rising along the neck, to 16. (N, 2) -> (N,)"""
     along = (points[:, 0] - 620 * FINE) * 4 + (470 * FINE - points[:, 1]) * 5
     return np.clip(along // (50 * FINE), 0, 16)
 
 
-# --- The scene: what varies from picture to picture, whatever the species ----------------------------------------------
+# --- The scene: what varies from picture to picture, whatever the species --------------------------------------------
 
 SCENE = {  # name: (lowest, highest), both possible
     "background": (0, len(BACKGROUNDS) - 1),
     "mirror": (0, 1),
-    "size": (640, 800),  # thousandths of the picture's width for a bird 930 units long
-    "x": (-60, 60), "y": (-50, 50),  # thousandths of the picture's width from its middle
+    "size": (640, 780),  # thousandths of the picture's width for a bird 930 units long
+    "x": (-50, 50), "y": (-50, 50),  # thousandths of the picture's width from its middle
     "tilt": (-12, 14), "nod": (-10, 12), "tail": (-10, 12),  # turns of about 0.9 degrees each
     "light": (210, 282),  # brightness in 256ths
     "warmth": (-10, 10),  # added to red, taken from blue
     "sun": (-2, 2),  # where the light comes from: left to right
 }
-_WORDS = 384  # random words of a picture; those after the scene's make the background's texture
+_WORDS = 512  # random words of a picture; those after the scene's make the background's texture
 
 
 def _words(*key: int) -> np.ndarray:
@@ -439,6 +455,8 @@ def _smooth(points: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
     before[last - count + 1] = last
     near = (points[before], points, points[after], points[after[after]])
     fine = sum(_SPLINE[None, :, i, None] * near[i][:, None, :] for i in range(4)) // 128
+    corner = (points == points[after]).all(axis=1)
+    fine[corner] = points[corner, None]  # from a corner to itself the curve would make a loop
     ends = np.concatenate([fine[:, 1:], fine[after][:, :1]], 1)
     return fine.reshape(-1, 2), ends.reshape(-1, 2)
 
@@ -446,8 +464,8 @@ def _smooth(points: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _spans(points: np.ndarray, count: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Even-odd scan conversion of smooth shapes: runs of fine pixels whose centres lie inside.
 
-    points (N, 2) in sixteenths of a fine pixel, count (S,) -> shape, first, behind (each (runs,)); `first` and `behind` are
-    flat positions in a canvas of (side, side), and runs are in the order of the shapes.
+    points (N, 2) in sixteenths of a fine pixel, count (S,) -> shape, first, behind (each (runs,)); `first` and `behind`
+    are flat positions in a canvas of (side, side), and runs are in the order of the shapes.
     """
     a, b = _smooth(points, count)
     shape = np.repeat(np.arange(len(count)), 4 * count)
@@ -472,8 +490,10 @@ def _fill(canvas: np.ndarray, paints: np.ndarray, shape, first, behind) -> None:
 
 
 def _paint(points, count, layer, side: int) -> np.ndarray:
-    """Paints shape s with number s + 1, in order. Within the layers "body" and "wing" the first shape is a stencil: what
-    follows is painted inside it only. -> (side, side), 0 where nothing was painted."""
+    """Paints shape s with number s + 1, in order. -> (side, side), 0 where nothing was painted.
+
+    Within the layers "body" and "wing" the first shape is a stencil: what follows is painted inside it only.
+    """
     shape, first, behind = _spans(points, count, side)
     canvas = np.zeros(side * side, dtype=np.uint8)
     numbers = np.arange(1, len(count) + 1)
@@ -516,62 +536,80 @@ def _ramp(size: int) -> np.ndarray:
 
 def _field(kind: str, words: np.ndarray, size: int) -> np.ndarray:
     """The soft ground of a background. -> (size, size, 3), int"""
-    broad, close = _soft(words[40:], 4, size), _soft(words[80:], 9, size)
+    broad, close, wave = _soft(words[40:], 4, size), _soft(words[70:], 9, size), _soft(words[170:], 3, size)
     hue = _between(words[39], -12, 12)
     down = _ramp(size)
     if kind == "sky":
-        clouds = np.clip(broad * 2 + close - 20, 0, 200)
-        return _blend((104 + hue, 160, 222), (236, 240, 244), down * 5 // 8 + clouds)
+        return _blend((104 + hue, 160, 222), (236, 240, 244), down * 5 // 8 + np.clip(broad * 2 + close - 20, 0, 200))
     if kind == "branch":
-        return _blend(_blend((70, 96 + hue, 56), (150, 176 + hue, 96), 128 + broad + close // 2), (226, 232, 190), close - 40)
+        leaves = _blend((70, 96 + hue, 56), (150, 176 + hue, 96), 128 + broad + close // 2)
+        return _blend(leaves, (226, 232, 190), close - 40)
     if kind == "grass":
-        return _blend(_blend((176, 200 + hue, 128), (98, 142 + hue, 58), down), (62, 104, 40), 40 + (broad + close) // 2)
-    wave = _soft(words[80:], 9, size)[:, :1] // 2 + _soft(words[120:], 3, size) // 3
-    return _blend((150, 190 + hue, 202), (66, 118 + hue, 146), down + wave)
+        meadow = _blend((176, 200 + hue, 128), (98, 142 + hue, 58), down)
+        return _blend(meadow, (62, 104, 40), 40 + (broad + close) // 2)
+    return _blend((150, 190 + hue, 202), (66, 118 + hue, 146), down + close[:, :1] // 2 + wave // 3)
 
 
 def _perch(kind: str, words: np.ndarray, foot: tuple[int, int]) -> list:
     """What the bird stands on and what lies about: (colour, points) in thousandths of the picture's width."""
-    x, y = foot
-    lift = _between(words[20], -40, 40)
-    draw = iter(words[140:])
+    draw = iter(words[200:])
+    furnish = {"sky": _wire_or_post, "branch": _bough, "grass": _blades, "water": _stone}[kind]
+    return furnish(*foot, lambda low, high: _between(next(draw), low, high))
 
-    def pick(low: int, high: int) -> int:
-        return _between(next(draw), low, high)
 
-    if kind == "sky":
-        if pick(0, 1):
-            return [((66, 62, 66), _stroke((-60, y + lift), (x, y + 8), 12, 12)),
-                    ((66, 62, 66), _stroke((x - 1, y + 8), (1060, y + lift), 12, 12))]
-        return [((126, 106, 86), _stroke((x, y + 2), (x, 1100), 150, 160)), ((168, 146, 120), _stroke((x - 30, y), (x - 30, 1100), 50, 60)),
-                ((92, 76, 62), _stroke((x - 84, y + 10), (x + 84, y + 10), 24, 24))]
-    if kind == "branch":
-        bark = (104, 78, 56)
-        found = []
-        for _ in range(6):
-            a, b, w = pick(0, 1000), pick(-20, 20) + y + pick(-90, 110), pick(60, 110)
-            green = (60 + pick(0, 50), 120 + pick(0, 40), 46)
-            found.append((green, _curve((a, b), (a, b), (a + w // 2, b - w // 3), (a + w, b + 10), (a + w, b + 10), (a + w // 2, b + w // 3))))
-        found += [(bark, _stroke((-60, y + 34 + lift), (1060, y + 26 - lift), 78, 50)),
-                  (_mix(bark, (220, 200, 170), 2), _stroke((-60, y + 12 + lift), (1060, y + 8 - lift), 16, 12))]
-        return found
-    if kind == "grass":
-        found = [((84, 116, 48), _curve((-80, y + 8), (250, y - 6), (700, y + 2), (1080, y + 8), (1080, 1200), (-80, 1200)))]
-        for _ in range(26):
-            a, tall, lean = pick(-20, 1020), pick(60, 230), pick(-60, 60)
-            green = (70 + pick(0, 70), 118 + pick(0, 60), 40 + pick(0, 20))
-            base = y + pick(-10, 120)
-            found.append((green, _curve((a - 9, base), (a - 9, base), (a + lean // 3 - 6, base - tall // 2), (a + lean, base - tall),
-                                        (a + lean, base - tall), (a + lean // 3 + 8, base - tall // 2), (a + 11, base), (a + 11, base))))
-        return found
-    found = [((112, 124, 92), _curve((-80, 60 + lift), (300, 40 + lift), (700, 70 + lift), (1080, 50 + lift), (1080, -90), (-80, -90)))]
+def _wire_or_post(x: int, y: int, pick) -> list:
+    lift = pick(-40, 40)
+    if pick(0, 1):
+        return [((66, 62, 66), _stroke((-60, y + lift), (x, y + 8), 12, 12)),
+                ((66, 62, 66), _stroke((x - 1, y + 8), (1060, y + lift), 12, 12))]
+    return [((126, 106, 86), _stroke((x, y + 2), (x, 1100), 150, 160)),
+            ((168, 146, 120), _stroke((x - 30, y), (x - 30, 1100), 50, 60)),
+            ((92, 76, 62), _stroke((x - 84, y + 10), (x + 84, y + 10), 24, 24))]
+
+
+def _leaf(a: int, b: int, w: int, h: int) -> list:
+    """A leaf or a ripple: pointed at both ends, w long and about 2 h thick."""
+    return _curve((a, b), (a, b), (a + w // 2, b - h), (a + w, b + h // 2), (a + w, b + h // 2), (a + w // 2, b + h))
+
+
+def _bough(x: int, y: int, pick) -> list:
+    lift, bark, found = pick(-40, 40), (104, 78, 56), []
+    for _ in range(8):
+        place = pick(0, 1000), y + pick(-110, 130)
+        found.append(((60 + pick(0, 50), 120 + pick(0, 40), 46), _leaf(*place, pick(60, 120), pick(20, 36))))
+    left, right = y + lift * (x + 60) // 500, y - lift * (1060 - x) // 500  # straight through the feet
+    return found + [(bark, _stroke((-60, left + 34), (1060, right + 26), 78, 50)),
+                    (_mix(bark, (220, 200, 170), 2), _stroke((-60, left + 8), (1060, right + 6), 16, 12))]
+
+
+def _blade(a: int, base: int, tall: int, lean: int) -> list:
+    middle, top = base - tall // 2, base - tall
+    return _curve((a - 9, base), (a - 9, base), (a + lean // 3 - 6, middle), (a + lean, top), (a + lean, top),
+                  (a + lean // 3 + 8, middle), (a + 11, base), (a + 11, base))
+
+
+def _blades(x: int, y: int, pick) -> list:
+    found = [((92 - 6 * k, 130 - 9 * k, 54 - 5 * k), _curve((-80, y + 8 + h), (250, y - 6 + h), (700, y + 2 + h),
+                                                            (1080, y + 8 + h), (1080, 1200), (-80, 1200)))
+             for k, h in enumerate((0, 60, 130))]
+    for k in range(36):
+        green = (70 + pick(0, 70), 118 + pick(0, 60), 40 + pick(0, 20))
+        found.append((green, _blade(pick(-20, 1020), y + 5 * k - 10, pick(60, 200), pick(-60, 60))))
+    return found
+
+
+def _stone(x: int, y: int, pick) -> list:
+    lift = pick(-40, 40)
+    found = [((112, 124, 92), _curve((-80, 60 + lift), (300, 40 + lift), (700, 70 + lift), (1080, 50 + lift),
+                                     (1080, -90), (-80, -90)))]
     for _ in range(16):
-        a, b, w = pick(-50, 1000), pick(120, 1000), pick(80, 240)
-        c = (176, 208, 218) if pick(0, 1) else (58, 104, 132)
-        found.append((c, _curve((a, b), (a, b), (a + w // 2, b - 9), (a + w, b), (a + w, b), (a + w // 2, b + 9))))
+        colour = ((58, 104, 132), (176, 208, 218))[pick(0, 1)]
+        found.append((colour, _leaf(pick(-50, 1000), pick(130, 1000), pick(80, 240), pick(4, 9))))
     stone = (126, 122, 118)
-    return found + [(_darker(stone), _curve((x - 230, y + 130), (x - 190, y + 40), (x, y + 4), (x + 190, y + 40), (x + 240, y + 140))),
-                    (stone, _curve((x - 190, y + 60), (x - 130, y + 12), (x, y - 4), (x + 130, y + 12), (x + 170, y + 60), (x, y + 84)))]
+    return found + [(_darker(stone), _curve((x - 230, y + 130), (x - 190, y + 40), (x, y + 4), (x + 190, y + 40),
+                                            (x + 240, y + 140))),
+                    (stone, _curve((x - 190, y + 60), (x - 130, y + 12), (x, y - 4), (x + 130, y + 12),
+                                   (x + 170, y + 60), (x, y + 84)))]
 
 
 # --- From shapes to pixels -------------------------------------------------------------------------------------------
@@ -591,14 +629,13 @@ def _blur(a: np.ndarray, r: int) -> np.ndarray:
 
 
 def _relief(cover: np.ndarray, sun: int) -> np.ndarray:
-    """Light and shade on a round body: the slope of its blurred silhouette towards the sun. (size, size), 0..16 -> 256ths"""
+    """Light and shade on a round body, in 256ths: the slope of its blurred silhouette (0 .. 16) towards the sun."""
     size = len(cover)
     r = max(size // 20, 1)
     height = _blur(_blur(cover * 256, r), r)
-    d = r
-    pad = np.pad(height, d)
-    fall = pad[2 * d :, d:-d] - pad[: -2 * d, d:-d]
-    side = pad[d:-d, : -2 * d] - pad[d:-d, 2 * d :]
+    pad = np.pad(height, r)
+    fall = pad[2 * r :, r:-r] - pad[: -2 * r, r:-r]
+    side = pad[r:-r, : -2 * r] - pad[r:-r, 2 * r :]
     return np.clip((4 * fall + sun * side) // 160, -64, 34)
 
 
@@ -628,8 +665,8 @@ def _mask(canvas: np.ndarray, part: np.ndarray, size: int) -> np.ndarray:
 
 def _colour(canvas, part, rgb, scene: dict, field: np.ndarray) -> np.ndarray:
     """Mean colour of each pixel's fine pixels, lit. Red, green, blue and two counts are summed in one 64-bit word."""
-    painted, on_bird = np.arange(len(part)) > 0, part > 0
-    packed = rgb[:, 0] | rgb[:, 1] << 12 | rgb[:, 2] << 24 | painted.astype(np.int64) << 36 | on_bird.astype(np.int64) << 42
+    painted, on_bird = (np.arange(len(part)) > 0).astype(np.int64), (part > 0).astype(np.int64)
+    packed = rgb[:, 0] | rgb[:, 1] << 12 | rgb[:, 2] << 24 | painted << 36 | on_bird << 42
     total = _pool(packed[canvas])
     image = np.stack([total & 4095, total >> 12 & 4095, total >> 24 & 4095], -1)
     cover, bird = total >> 36 & 63, total >> 42 & 63
@@ -639,31 +676,35 @@ def _colour(canvas, part, rgb, scene: dict, field: np.ndarray) -> np.ndarray:
     return np.clip((image * scene["light"] >> 12) + tint, 0, 255).astype(np.uint8)
 
 
+def _check_size(size: int) -> None:
+    if size < 32:
+        raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
+
+
 def draw(species: int, index: int, seed: int = 0, size: int = 96, background: int | None = None):
     """Draws picture number `index` of a species.
 
-    species: a number of `SPECIES`; index, seed: integers >= 0; size: the picture's side in pixels, at least 32 (the scene
-    is the same at every size); background: a number of `BACKGROUNDS`, or None for the one that the seed gives.
-    Returns (image, mask, scene): image (size, size, 3) uint8; mask (size, size) uint8, numbers of `PARTS`; scene: the draws
-    of `SCENE`, which do not depend on the species.
+    species: a number of `SPECIES`; index, seed: integers >= 0; size: the picture's side in pixels, at least 32 (the
+    scene is the same at every size); background: a number of `BACKGROUNDS`, or None for the one that the seed gives.
+    Returns (image, mask, scene): image (size, size, 3) uint8; mask (size, size) uint8, numbers of `PARTS`; scene: the
+    draws of `SCENE`, which do not depend on the species' attributes.
     Raises ValueError for an unknown species or background, a size below 32, a negative index or seed.
     """
     bird = _species(species)
-    if size < 32:
-        raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
+    _check_size(size)
     if index < 0 or seed < 0:
-        raise ValueError(f"index {index} and seed {seed} must not be negative.")
+        raise ValueError(f"index is {index} and seed is {seed}: neither may be negative.")
+    if background is not None and not 0 <= background < len(BACKGROUNDS):
+        raise ValueError(f"Unknown background {background!r}: give a number from 0 to {len(BACKGROUNDS) - 1}.")
     words = _words(seed, species, index)
     scene = _scene(words)
     if background is not None:
-        if not 0 <= background < len(BACKGROUNDS):
-            raise ValueError(f"Unknown background {background!r}: give a number from 0 to {len(BACKGROUNDS) - 1}, {BACKGROUNDS}.")
         scene["background"] = int(background)
     return *_render(bird, scene, words, size), scene
 
 
 def _tied(seed: int, species: int, index: int, shortcut: float) -> bool:
-    """Whether the shortcut acts on this picture: true with probability `shortcut`, and once true, for every larger one."""
+    """Whether the shortcut acts on this picture: with probability `shortcut`, and if so, at every larger one."""
     return _between(_words(seed, species, index, 1)[0], 0, 999_999) < round(shortcut * 1_000_000)
 
 
@@ -671,9 +712,9 @@ def draw_set(per_class: int, seed: int = 0, size: int = 96, species=None, shortc
              progress: bool = False):
     """Draws `per_class` pictures of each species, indices n_start, n_start + 1, ...
 
-    species: None for all, a number n for the first n, or a list of numbers of `SPECIES`. shortcut: with this probability a
-    picture's background is number species % len(BACKGROUNDS), else free; 0 is independent. n_start: give the test set a
-    start that the training set does not reach. progress: show a bar.
+    species: None for all, a number n for the first n, or a list of numbers of `SPECIES`. shortcut: with this
+    probability a picture's background is number species % len(BACKGROUNDS), else free; 0 is independent. n_start: give
+    the test set a start that the training set does not reach. progress: show a bar.
     Returns images (n, size, size, 3) uint8, masks (n, size, size) uint8, labels (n,) int64 (numbers of `SPECIES`, in
     runs of per_class), backgrounds (n,) int64.
     Raises ValueError for per_class < 1, a shortcut outside [0, 1], and as `draw` does.
@@ -682,9 +723,10 @@ def draw_set(per_class: int, seed: int = 0, size: int = 96, species=None, shortc
         raise ValueError(f"per_class is {per_class}: draw at least one picture of each species.")
     if not 0 <= shortcut <= 1:
         raise ValueError(f"shortcut is {shortcut}: give a probability from 0 to 1.")
+    _check_size(size)
     labels = np.repeat(_chosen(species), per_class)
-    images = np.empty((len(labels), size, size, 3), dtype=np.uint8) if size >= 32 else None
-    masks = np.empty((len(labels), size, size), dtype=np.uint8) if size >= 32 else None
+    images = np.empty((len(labels), size, size, 3), dtype=np.uint8)
+    masks = np.empty((len(labels), size, size), dtype=np.uint8)
     backgrounds = np.empty(len(labels), dtype=np.int64)
     for k in _with_bar(range(len(labels)), progress):
         c, i = int(labels[k]), n_start + k % per_class
@@ -698,7 +740,7 @@ def _chosen(species) -> np.ndarray:
     """The species' numbers from None (all), n (the first n) or a list."""
     if isinstance(species, (int, np.integer)):
         if not 1 <= species <= len(SPECIES):
-            raise ValueError(f"species is {species}: ask for 1 to {len(SPECIES)} species, or give a list of their numbers.")
+            raise ValueError(f"species is {species}: ask for 1 to {len(SPECIES)}, or give a list of their numbers.")
         return np.arange(species, dtype=np.int64)
     numbers = range(len(SPECIES)) if species is None else list(species)
     for number in numbers:
