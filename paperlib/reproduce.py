@@ -1,0 +1,260 @@
+"""Runs the notebooks headless, in order, and says what came out: `python -m paperlib reproduce`.
+
+A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has finished with the
+same text, module and parameters is not run again.
+"""
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import yaml
+
+from paperlib import files
+from paperlib.study import article
+
+NOTEBOOKS = files.REPOSITORY / "notebooks"
+TYPES = {"int": int, "float": float, "str": str, "bool": bool}
+HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
+
+
+class UsageError(ValueError):
+    """The command cannot be run as it was typed; the sentence says why."""
+
+
+@dataclass
+class Result:
+    """What became of one notebook: its status is "done", "kept" (finished before) or "failed"."""
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    headline: str = ""
+    slowest: str = ""
+    error: str = ""
+
+
+def declared(notebook: nbformat.NotebookNode) -> dict[str, object]:
+    """The parameters of a notebook and their defaults: the annotated scalars of its cell tagged `parameters`."""
+    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    found = {}
+    for node in ast.parse(cells[0].source).body if cells else []:
+        if isinstance(node, ast.AnnAssign):
+            found[node.target.id] = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign):
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def read_profile(name: str, folder: Path = NOTEBOOKS / "profiles") -> dict:
+    """The settings of a profile, by name or by the path of a YAML file. Raises UsageError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise UsageError(f"There is no profile {name!r}; use one of {known}, or the path of a YAML file.")
+    try:
+        settings = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path} is not a list of `name: value` lines.")
+    return settings
+
+
+def typed(name: str, value: object, default: object) -> object:
+    """`value` as the type of the parameter's default; a text, as `--set` gives it, is read. Raises UsageError."""
+    kind = type(default)
+    try:
+        if isinstance(value, str) and kind is not str:
+            value = yaml.safe_load(value)
+        if kind is float and type(value) is int:
+            value = float(value)
+    except yaml.YAMLError:
+        pass
+    if type(value) is not kind:
+        raise UsageError(f"The parameter {name} is {value!r}; give {article(kind)}, such as {default!r}.")
+    return value
+
+
+def choose(settings: dict, notebooks: dict[str, nbformat.NotebookNode]) -> dict[str, dict]:
+    """Each notebook's own share of `settings`, typed. Raises UsageError for a name that none of them declares."""
+    known = {name: declared(notebook) for name, notebook in notebooks.items()}
+    everyone = {parameter for parameters in known.values() for parameter in parameters}
+    for name in settings:
+        if name not in everyone:
+            near = difflib.get_close_matches(name, everyone, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(everyone))}."
+            raise UsageError(f"No notebook has a parameter {name!r}; {hint}")
+    return {notebook: {name: typed(name, value, parameters[name]) for name, value in settings.items() if name in parameters}
+            for notebook, parameters in known.items()}
+
+
+def select(only: list[str], folder: Path = NOTEBOOKS) -> dict[str, nbformat.NotebookNode]:
+    """The notebooks to run, by name, in order; `only` holds numbers or beginnings of names, empty for all."""
+    paths = sorted(folder.glob("[0-9][0-9]_*.py"))
+    names = [path.stem for path in paths]
+    for word in only:
+        if not any(name.startswith(word) for name in names):
+            raise UsageError(f"There is no notebook {word!r}; there are {', '.join(names)}.")
+    return {path.stem: jupytext.read(path) for path in paths if not only or any(path.stem.startswith(w) for w in only)}
+
+
+def fingerprint(notebook: nbformat.NotebookNode, parameters: dict, folder: Path) -> str:
+    """Changes with the notebook's text, its parameters, the module or a package: what finished before no longer counts."""
+    code = [p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))]
+    text = json.dumps([[c.source for c in notebook.cells], parameters, files.versions(), str(folder)], sort_keys=True)
+    return hashlib.sha256(b"".join([text.encode(), *code])).hexdigest()
+
+
+def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder: Path, again: bool = False) -> Result:
+    """Execute one notebook into `folder`, or take what finished there before."""
+    final, record = folder / f"{name}.ipynb", folder / f"{name}.json"
+    mark = fingerprint(notebook, parameters, folder)
+    if not again and final.is_file() and record.is_file():
+        before = json.loads(record.read_text())
+        if before.pop("fingerprint") == mark:
+            return Result(**{**before, "status": "kept"})
+    final.unlink(missing_ok=True)
+    failed, start = folder / f"{name}.failed.ipynb", time.perf_counter()
+    failed.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        source, running = Path(scratch, "source.ipynb"), Path(scratch, "running.ipynb")
+        nbformat.write(notebook, source)
+        try:
+            papermill.execute_notebook(source, running, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False)
+        except papermill.PapermillExecutionError as error:
+            os.replace(_near(running, folder), failed)
+            what = f"{error.ename}: {_first_line(error.evalue)}"
+            return Result(name, "failed", time.perf_counter() - start, error=f"cell {error.cell_index + 1}: {what}; see {failed}")
+        except Exception as error:  # noqa: BLE001 - a kernel that dies must not take the other notebooks with it
+            return Result(name, "failed", time.perf_counter() - start, error=f"{type(error).__name__}: {_first_line(str(error))}")
+        executed = nbformat.read(running, as_version=4)
+        os.replace(_near(running, folder), final)
+    result = Result(name, "done", time.perf_counter() - start, headline(executed), slowest(executed))
+    with files.written_whole(record) as temporary:
+        temporary.write_text(json.dumps({**result.__dict__, "fingerprint": mark}, indent=1))
+    return result
+
+
+def _near(path: Path, folder: Path) -> Path:
+    """`path` copied beside its final place, so that the rename that follows cannot leave half a file."""
+    with files.written_whole(folder / f".{path.name}") as temporary:
+        temporary.write_bytes(path.read_bytes())
+    return folder / f".{path.name}"
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[0]
+
+
+def headline(notebook: nbformat.NotebookNode) -> str:
+    """What the cell tagged `headline` printed: the notebook's main numbers."""
+    lines = [output.text.strip() for cell in notebook.cells if HEADLINE in cell.metadata.get("tags", [])
+             for output in cell.get("outputs", []) if output.output_type == "stream" and output.name == "stdout"]
+    return "\n".join(lines)
+
+
+def slowest(notebook: nbformat.NotebookNode) -> str:
+    """Where the time went: the cell that took longest, by its first line."""
+    def seconds(cell):
+        return cell.metadata.get("papermill", {}).get("duration") or 0.0
+    cell = max((c for c in notebook.cells if c.cell_type == "code"), key=seconds, default=None)
+    return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell and cell.source.strip() else ""
+
+
+def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path, again: bool = False) -> list[Result]:
+    """Execute the notebooks in order, a line for each; one that fails does not stop the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    results = []
+    for i, (name, notebook) in enumerate(notebooks.items(), start=1):
+        print(f"[{i}/{len(notebooks)}] {name} ...", end=" ", flush=True)
+        result = run_one(name, notebook, shares[name], folder, again)
+        results.append(result)
+        words = {"done": f"{result.seconds:.0f} s", "kept": "finished before, kept", "failed": f"FAILED in {result.error}"}
+        print(words[result.status], flush=True)
+    return results
+
+
+def table(results: list[Result]) -> str:
+    """The end of a run: notebook, seconds, main numbers, and the slowest cell of each."""
+    width = max([len(r.name) for r in results] + [8])
+    lines = [f"{'notebook':<{width}}  seconds  main numbers"]
+    for r in results:
+        main = (r.error and f"FAILED in {r.error}") or r.headline or "-"
+        rows = main.splitlines() + ([f"(longest: {r.slowest})"] if r.slowest else [])
+        note = " *" if r.status == "kept" else ""
+        lines.append(f"{r.name:<{width}}  {r.seconds:>7.0f}{note or '  '}{rows[0]}")
+        lines += [" " * (width + 11) + row for row in rows[1:]]
+    total = sum(r.seconds for r in results if r.status != "kept")
+    lines.append(f"{'this run':<{width}}  {total:>7.0f}")
+    if any(r.status == "kept" for r in results):
+        lines.append("* finished before with the same text and parameters; --again runs it anew")
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.splitlines()[0])
+    sub = top.add_subparsers(dest="command", required=True)
+    p = sub.add_parser("reproduce", help="run the notebooks in order and print their main numbers")
+    p.add_argument("--profile", default="quick", help="a file of notebooks/profiles without .yaml, or a path (default: quick)")
+    p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
+                   help="parameters that differ from the profile")
+    p.add_argument("--out", default="", metavar="DIR", help="where figures and executed notebooks go (default: figures/)")
+    p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
+    p.add_argument("--again", action="store_true", help="run also what has finished before")
+    return top
+
+
+def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
+    """The command; returns the exit status: 0, 1 where a notebook failed, 2 where the command cannot be run."""
+    options = parser().parse_args(argv)
+    try:
+        settings = read_profile(options.profile, folder / "profiles")
+        for item in options.settings:
+            name, equals, value = item.partition("=")
+            if not (name and equals):
+                raise UsageError(f"--set takes NAME=VALUE, not {item!r}.")
+            settings[name] = value
+        out = Path(options.out or files.REPOSITORY / "figures").expanduser().resolve()
+        settings["out"] = str(out)
+        if options.data_root:
+            if not Path(options.data_root).expanduser().is_dir():
+                raise UsageError(f"There is no folder {options.data_root}; give the one that holds the data as --data-root.")
+            settings["data_root"] = str(Path(options.data_root).expanduser().resolve())
+        settings = {name: _absolute(name, value) for name, value in settings.items()}
+        notebooks = select(options.only, folder)
+        shares = choose(settings, notebooks)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        results = run(notebooks, shares, out / "executed", options.again)
+    except KeyboardInterrupt:
+        print("\nstopped; what had finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    print(f"\n{table(results)}\n\nfigures: {out}\nexecuted notebooks: {out / 'executed'}")
+    return int(any(r.status == "failed" for r in results))
+
+
+def _absolute(name: str, value: object) -> object:
+    """Notebooks run in their own folder, so a path that was typed in another one is made whole first."""
+    if name not in ("data_root", "backbone", "weights") or not isinstance(value, str) or not value:
+        return value
+    path, colon, function = value.partition(":") if name == "backbone" else (value, "", "")
+    path = Path(path).expanduser()
+    return f"{path.resolve()}{colon}{function}" if path.exists() and (colon or name != "backbone") else value

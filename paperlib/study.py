@@ -1,0 +1,206 @@
+"""What the notebooks share: one data set, one backbone and one seed, with all that is computed from them, kept on disk.
+
+Everything is keyed by the settings that made it, or by the checkpoint's checksum: two notebooks that want the same thing
+compute it once, and no number outlives the network that it was measured on.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from paperlib import backbone as backbones
+from paperlib import data, files, measures, training
+from paperlib.concepts import ConceptExplainer
+from paperlib.kmex import KMEx
+
+# Prototypes a class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
+PROTOTYPES_PER_CLASS = {"mnist": 5, "stl10": 5, "cub200": 10, "digits": 5, "birds": 5}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The settings of one study. A field that is 0 or empty is the data set's own or the paper's.
+
+    Raises TypeError or ValueError, in one sentence, for a setting of the wrong type or out of range.
+    """
+
+    dataset: str = "digits"
+    data_root: str = ""
+    backbone: str = "resnet18"
+    blocks: str = ""
+    classifier: str = ""
+    weights: str = "none"
+    normalisation: str = "imagenet"
+    size: int = 0
+    train_per_class: int = 0
+    test_per_class: int = 0
+    epochs: int = 0
+    prototypes_per_class: int = 0
+    n_init: int = 10
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value, wanted = getattr(self, field.name), {"int": int, "str": str}[field.type]
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise TypeError(f"{field.name} is {value!r}, of type {type(value).__name__}; give {article(wanted)}.")
+            if wanted is int and value < (field.name == "n_init"):
+                raise ValueError(f"{field.name} is {value}; give {int(field.name == 'n_init')} or more.")
+        if self.dataset not in data.LOADERS:
+            raise data.DataError(data.unknown(self.dataset))
+
+    @property
+    def k(self) -> int:
+        """K/C, the number of prototypes a class."""
+        return self.prototypes_per_class or PROTOTYPES_PER_CLASS[self.dataset]
+
+    @cached_property
+    def data(self) -> data.Dataset:
+        return data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class, self.test_per_class)
+
+    @cached_property
+    def recipe(self) -> training.Recipe:
+        recipe = training.RECIPES[self.dataset]
+        return replace(recipe, epochs=self.epochs or recipe.epochs)
+
+    @cached_property
+    def trained(self) -> backbones.Backbone:
+        """The backbone, trained on the training split, or as it was trained before with the same settings."""
+        net, (tensors, manifest) = self.untrained(), self._checkpoint
+        net.model.load_state_dict(tensors)
+        return net.to(training.device())
+
+    @cached_property
+    def manifest(self) -> dict:
+        """The checkpoint's manifest: settings, recipe, accuracies, seconds, versions."""
+        return self._checkpoint[1]
+
+    def untrained(self) -> backbones.Backbone:
+        """The backbone as it is before training: its first weights depend on the seed alone."""
+        torch.manual_seed(self.seed)
+        names = tuple(name.strip() for name in self.blocks.split(",") if name.strip())
+        weights = None if self.weights == "none" else self.weights
+        return backbones.build(self.backbone, len(self.data.classes), weights, names, self.classifier,
+                               probe=(3, self.data.size, self.data.size))
+
+    @cached_property
+    def _checkpoint(self) -> tuple[files.Tensors, dict]:
+        parameters = {
+            "dataset": self.dataset, "size": self.data.size, "normalisation": self.normalisation,
+            "pictures": [len(self.data.train), len(self.data.test)], "classes": len(self.data.classes),
+            "backbone": Path(self.backbone).name, "code": _checksum(self.backbone.rsplit(":", 1)[0]),
+            "weights": _checksum(self.weights) or self.weights, "recipe": asdict(self.recipe), "seed": self.seed}
+        return files.cached("checkpoint", parameters, self._train)
+
+    def _train(self, path: Path) -> tuple[files.Tensors, dict]:
+        net = self.untrained()
+        report = training.train(net.model, self.data.train, self.recipe, self.seed, path.with_name(f"{path.stem}-unfinished.safetensors"))
+        hits = {word: measures.accuracy(pictures.labels, training.predictions(net.model, pictures))
+                for word, pictures in self._splits.items()}
+        return net.model.state_dict(), {"training": report, "accuracy": hits}
+
+    @property
+    def _splits(self) -> dict[str, data.Pictures]:
+        return {"train": self.data.train, "test": self.data.test}
+
+    def _cached(self, kind: str, parameters: dict, compute) -> tuple[files.Tensors, dict]:
+        """files.cached for what depends on the checkpoint; `compute()` gives tensors, its seconds go into the manifest."""
+        def timed(path):
+            start = perf_counter()
+            return compute(), {"seconds": round(perf_counter() - start, 2)}
+        parameters = {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size, **parameters}
+        return files.cached(kind, parameters, timed)
+
+    def embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+        """(Z, y): the embeddings z of a split, (n, D) float32, and its labels, (n,)."""
+        pictures = self._splits[split]
+
+        def compute():
+            chunks = torch.arange(len(pictures)).split(128)
+            return {"Z": torch.cat([self.trained.embed(pictures.batch(i)).cpu() for i in chunks])}
+        tensors, _ = self._cached("embeddings", {"split": split, "n": len(pictures)}, compute)
+        return tensors["Z"].numpy(), pictures.labels.numpy()
+
+    def kmex(self, k: int = 0) -> KMEx:
+        """KMEx (section 3.2) with k prototypes a class (0: the study's K/C), fitted on the training embeddings."""
+        k = k or self.k
+        model = KMEx(k, n_init=self.n_init, random_state=self.seed)
+
+        def compute():
+            model.fit(*self.embeddings("train"))
+            return {"prototypes_": torch.as_tensor(model.prototypes_), "classes_": torch.as_tensor(model.classes_),
+                    "prototype_labels_": torch.as_tensor(model.prototype_labels_)}
+        tensors, _ = self._cached("kmex", {"k": k, "n_init": self.n_init, "seed": self.seed}, compute)
+        for name, tensor in tensors.items():
+            setattr(model, name, tensor.numpy())
+        model.n_features_in_ = model.prototypes_.shape[1]
+        return model
+
+    def explainer(self, depth: int = 3, **choices) -> ConceptExplainer:
+        """The ConceptExplainer of the last `depth` blocks (1: B4, 2: B34, 3: B234), fitted on the training pictures.
+
+        `choices` are ConceptExplainer's, where a default is to be left.
+        """
+        last = len(self.trained.blocks)
+        if not 1 <= depth <= last:
+            raise ValueError(f"depth is {depth}; the backbone has {last} blocks, give 1 to {last}.")
+        options = {"prototypes_per_class": self.k, "n_init": self.n_init, "random_state": self.seed, **choices}
+        explainer = ConceptExplainer(blocks=tuple(range(last - depth + 1, last + 1)), **options)
+
+        def compute():
+            return explainer.fit(self.trained, self.data.train, self.data.train.labels).state()
+        tensors, manifest = self._cached("explainer", {"blocks": explainer.name, "trained_blocks": self.trained.blocks,
+                                                      **{k: str(v) for k, v in options.items()}}, compute)
+        fitted = ConceptExplainer.from_state(explainer.get_params(), tensors)
+        fitted.seconds_ = manifest["seconds"]
+        return fitted
+
+    def explainers(self, **choices) -> list[ConceptExplainer]:
+        """B4, B34 and B234, in the order in which attribution goes upstream (page 5)."""
+        return [self.explainer(depth, **choices) for depth in range(1, min(3, len(self.trained.blocks)) + 1)]
+
+    def evaluate(self, depth: int, split: str = "test", **choices) -> dict[str, float]:
+        """Accuracy, share of tied votes and mean number of ids on a map of the explainer of the last `depth` blocks."""
+        pictures, explainer = self._splits[split], self.explainer(depth, **choices)
+
+        def compute():
+            found = explainer.evaluate(self.trained, pictures, pictures.labels)
+            return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in found.items()}
+        tensors, _ = self._cached("evaluation", {"split": split, "explainer": explainer.name, "k": self.k, "seed": self.seed,
+                                                 "n_init": self.n_init, **{k: str(v) for k, v in choices.items()}}, compute)
+        return {name: tensor.item() for name, tensor in tensors.items()}
+
+    def settings(self) -> dict:
+        """The settings as plain values, for the .json beside a figure; a path of one's own keeps its last part only."""
+        paths = {name: Path(getattr(self, name)).name for name in ("data_root", "backbone", "weights")}
+        return {**asdict(self), **paths, "title": self.data.title, "classes": len(self.data.classes),
+                "train": len(self.data.train), "test": len(self.data.test), "size": self.data.size, "epochs": self.recipe.epochs,
+                "prototypes_per_class": self.k, "checkpoint": self.manifest["sha256"][:16]}
+
+
+def open_studies(parameters: Mapping) -> list[Study]:
+    """One Study for each data set that `parameters["dataset"]` names ("digits,birds"), with the settings found there.
+
+    A notebook calls it with `globals()`, so that its parameters cell is the one place where a setting is written.
+    """
+    settings = {field.name: parameters[field.name] for field in fields(Study) if field.name in parameters}
+    names = settings.pop("dataset", "")
+    if not isinstance(names, str) or not names.strip(" ,"):
+        raise TypeError(f"dataset is {names!r}; give one or more of {', '.join(data.LOADERS)}, with commas between.")
+    return [Study(dataset=name.strip(), **settings) for name in names.split(",") if name.strip()]
+
+
+def article(kind: type) -> str:
+    """What a parameter of this type is, in words."""
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
+
+
+def _checksum(path: str) -> str:
+    """What a file holds, not where it lies, says whether a checkpoint still fits it."""
+    return files.sha256(Path(path).expanduser())[:16] if Path(path).expanduser().is_file() else ""
