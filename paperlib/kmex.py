@@ -1,0 +1,136 @@
+"""Section 3.2: KMEx, the linear classifier replaced by class-wise k-means on the embedding."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.cluster import KMeans
+from sklearn.metrics import euclidean_distances
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from threadpoolctl import threadpool_limits
+
+
+def as_array(x):
+    """A tensor (on any device, with gradient or not) as a numpy array; anything else as it is."""
+    return x.detach().cpu().numpy() if hasattr(x, "detach") else x
+
+
+def check_count(name: str, value) -> None:
+    """Raise ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+
+
+def make_clusterer(clusterer=None, n_init: int = 10):
+    """The clusterer of every class: the one given, or k-means as the paper's authors ran it.
+
+    Restarts and iterations are written out because scikit-learn's default of restarts has changed since.
+    Raises TypeError when a given clusterer has no parameter `n_clusters`.
+    """
+    if clusterer is None:
+        check_count("n_init", n_init)
+        return KMeans(init="k-means++", n_init=n_init, max_iter=300)
+    if not hasattr(clusterer, "get_params") or "n_clusters" not in clusterer.get_params():
+        raise TypeError(f"clusterer={clusterer!r} must be a scikit-learn clusterer with a parameter n_clusters.")
+    return clusterer
+
+
+def has_distinct_rows(rows: np.ndarray, n: int) -> bool:
+    """Whether `rows` (m, D) holds at least n different rows. Stops as soon as it has seen n."""
+    seen = set()
+    for row in rows:
+        seen.add((row + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes
+        if len(seen) >= n:
+            return True
+    return False
+
+
+def class_prototypes(rows: np.ndarray, n: int, clusterer=None, random_state=0, label=None) -> np.ndarray:
+    """The n prototypes of one class: centroids of its rows (section 3.2 step 1; section 3.3 for rows of eq. 8).
+
+    rows (m, D) -> (n, D), in the clusterer's order. `clusterer` is cloned, and its n_clusters (and random_state, if it
+    has one) are set; None means k-means with 10 restarts. `label` is the class's name in errors.
+    Raises ValueError for other than finite rows (m, D), or fewer than n different rows; TypeError for a clusterer
+    without n_clusters or cluster_centers_.
+    """
+    check_count("prototypes_per_class", n)
+    where = "the rows" if label is None else f"class {label}"
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise ValueError(f"{where}: rows must be a finite matrix (m, D), without NaN, but they are {rows.shape}.")
+    if len(rows) < n:
+        raise ValueError(f"{where}: {len(rows)} rows cannot give {n} prototypes; lower prototypes_per_class.")
+    if not has_distinct_rows(rows, n):
+        raise ValueError(f"{where}: fewer than {n} of its {len(rows)} rows differ; lower prototypes_per_class.")
+    model = clone(make_clusterer(clusterer)).set_params(n_clusters=n)
+    if "random_state" in model.get_params():
+        model.set_params(random_state=random_state)
+    # One thread: k-means starts a team of threads many times over, which on small data costs more than it saves
+    # (measured: 11 times slower on two cores), and one thread gives the same bits whatever the number of cores.
+    with threadpool_limits(1):
+        model.fit(rows)
+    centres = getattr(model, "cluster_centers_", None)
+    if centres is None or np.shape(centres) != (n, rows.shape[1]):
+        raise TypeError(f"clusterer={clusterer!r} must give cluster_centers_ of shape (n_clusters, D) after fit.")
+    return np.asarray(centres, dtype=rows.dtype)
+
+
+class KMEx(ClassifierMixin, BaseEstimator):
+    """Classifier by the nearest of K class-wise k-means prototypes (section 3.2; rows "KMEx" of Tables 1 and 2).
+
+    prototypes_per_class  K/C; 1 makes each prototype the mean of its class
+    n_init                restarts of the default k-means; not used with a `clusterer` of your own
+    random_state          seed, the same for each class
+    clusterer             any scikit-learn clusterer with n_clusters and cluster_centers_; None for k-means
+
+    After fit: prototypes_ (K, D) ordered by class, prototype_labels_ (K,), classes_ (C,), n_features_in_.
+    """
+
+    def __init__(self, prototypes_per_class=5, n_init=10, random_state=0, clusterer=None):
+        self.prototypes_per_class = prototypes_per_class
+        self.n_init = n_init
+        self.random_state = random_state
+        self.clusterer = clusterer
+
+    def fit(self, Z, y):
+        """Step 1: cluster each class's embeddings Z (n, D) with labels y (n,).
+
+        Raises ValueError for NaN, empty data, unequal lengths, or a class with fewer different rows than K/C.
+        """
+        Z, y = self._check(Z), column_or_1d(as_array(y), warn=True)
+        check_consistent_length(Z, y)
+        check_classification_targets(y)
+        check_count("prototypes_per_class", self.prototypes_per_class)
+        classes, n, clusterer = np.unique(y), self.prototypes_per_class, make_clusterer(self.clusterer, self.n_init)
+        each = [class_prototypes(Z[y == c], n, clusterer, self.random_state, label=c) for c in classes]
+        self.prototypes_, self.prototype_labels_ = np.concatenate(each), np.repeat(classes, n)
+        self.classes_, self.n_features_in_ = classes, Z.shape[1]
+        return self
+
+    def predict(self, Z):
+        """Step 3: class of the most similar prototype. Z (n, D) -> (n,).
+
+        Compares distances, not similarities: exp(-d) is 0 in floating point for all d above 750, and the argmax of
+        zeros would be the first class.
+        """
+        nearest = self._distances(Z).argmin(axis=1)
+        return self.prototype_labels_[nearest]
+
+    def similarity(self, Z):
+        """Step 2: exp(-||z - p_k||), l2 norm. Z (n, D) -> (n, K), between 0 and 1."""
+        return np.exp(-self._distances(Z))
+
+    def _distances(self, Z):
+        check_is_fitted(self)
+        Z = self._check(Z)
+        if Z.shape[1] != self.n_features_in_:
+            expected = f"KMEx is expecting {self.n_features_in_} features as input"  # scikit-learn's own wording
+            raise ValueError(f"X has {Z.shape[1]} features, but {expected}.")
+        return euclidean_distances(Z, self.prototypes_)
+
+    @staticmethod
+    def _check(Z):
+        return check_array(as_array(Z), dtype=[np.float64, np.float32], input_name="Z")
