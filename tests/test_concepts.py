@@ -1,0 +1,511 @@
+import itertools
+import time
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.base import clone
+from sklearn.cluster import BisectingKMeans
+from sklearn.exceptions import NotFittedError
+
+from paperlib import concepts
+from paperlib.concepts import ConceptExplainer, assign, composite, decide, ids_per_map, predicted_class, vote
+from paperlib.kmex import KMEx
+
+
+class TinyBackbone:
+    """Three random blocks of 4, 8, 16 channels, each half the size of the one before; C (16, n_classes)."""
+
+    def __init__(self, n_classes=3, pool_last=False):
+        g = torch.Generator().manual_seed(0)
+        self.blocks, self.n_classes, self.bias, self.pool_last = ("f1", "f2", "f3"), n_classes, None, pool_last
+        self.weights = [torch.randn(o, i, 3, 3, generator=g) / (3 * i**0.5) for i, o in ((3, 4), (4, 8), (8, 16))]
+        self.C = torch.randn(16, n_classes, generator=g)
+
+    def features(self, x):
+        out = []
+        for w in self.weights:
+            x = F.conv2d(x, w, padding=1, stride=2).relu()
+            out.append(x)
+        if self.pool_last:
+            out[-1] = out[-1].mean((2, 3), keepdim=True)
+        return out
+
+
+@pytest.fixture(scope="module")
+def data():
+    """18 pictures 16 x 16 of three classes that differ in their stripes; labels are not sorted."""
+    g = torch.Generator().manual_seed(1)
+    labels = torch.arange(18) % 3
+    stripes = torch.sin(torch.arange(16) * (1.0 + labels[:, None])) * 2
+    return torch.randn(18, 3, 16, 16, generator=g) * 0.5 + stripes[:, None, None, :], labels
+
+
+@pytest.fixture(scope="module")
+def backbone(data):
+    """With a bias that lets it predict each class for some pictures."""
+    found = TinyBackbone()
+    found.bias = -(found.features(data[0])[-1].mean((2, 3)) @ found.C).mean(dim=0)
+    return found
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone, data):
+    return ConceptExplainer((2, 3), prototypes_per_class=4, n_init=2, batch_size=4).fit(backbone, *data)
+
+
+# Eq. 7 and 8
+
+
+def features_of(shapes, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(*s, generator=g, dtype=torch.float64) for s in shapes]
+
+
+def test_composite_against_loops():
+    deep, shallow = features_of([(2, 5, 2, 2), (2, 3, 4, 4)])
+    q = composite([shallow, deep])
+    assert q.shape == (2, 4, 4, 8)
+    up = F.interpolate(deep, size=(4, 4), mode="bilinear", align_corners=False)
+    for n, i, j in itertools.product(range(2), range(4), range(4)):
+        parts = [x[n, :, i, j] / (x.shape[1] * x[n, :, i, j].square().sum().sqrt()) for x in (shallow, up)]
+        torch.testing.assert_close(q[n, i, j], torch.cat(parts))
+
+
+def test_bilinear_interpolation_by_hand():
+    x = torch.tensor([0.0, 4.0]).reshape(1, 1, 1, 2)
+    q = composite([x], (1, 4), norm="none", block_weight="none")
+    torch.testing.assert_close(q.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("block_weight", "factor"),
+    [("inv_dim", 1 / 5), ("inv_dim_plus_one", 1 / 6), ("inv_sqrt_dim", 5**-0.5), ("none", 1), ("dim", 5), (-1.0, 1 / 5),
+     (2, 25)],  # fmt: skip
+)
+def test_block_weights(block_weight, factor):
+    (x,) = features_of([(2, 5, 3, 3)])
+    q = composite([x], norm="row", block_weight=block_weight)
+    torch.testing.assert_close(q.norm(dim=-1), torch.full((2, 3, 3), factor, dtype=torch.float64))
+
+
+def test_norms():
+    (x,) = features_of([(2, 5, 3, 3)])
+    whole = composite([x], norm="tensor", block_weight="none")
+    for n in range(2):
+        torch.testing.assert_close(whole[n], x[n].permute(1, 2, 0) / x[n].square().sum().sqrt())
+    torch.testing.assert_close(composite([x], norm="none", block_weight="none"), x.permute(0, 2, 3, 1))
+
+
+def test_a_row_of_zeros_stays_zero():
+    x = torch.ones(1, 4, 2, 2)
+    x[:, :, 0, 0] = 0
+    for norm in ("row", "tensor", "none"):
+        q = composite([x], norm=norm)
+        assert torch.isfinite(q).all() and not q[0, 0, 0].any() and q[0, 1, 1].all()
+
+
+@pytest.mark.parametrize(("resolution", "size"), [(None, (4, 4)), (6, (6, 6)), ((2, 3), (2, 3))])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_resolution_and_mode(resolution, size, mode):
+    features = features_of([(2, 3, 4, 4), (2, 5, 2, 2)])
+    q = composite(features, resolution, norm="none", block_weight="none", mode=mode)
+    align = {} if mode == "nearest" else {"align_corners": False}
+    expected = [F.interpolate(x, size=size, mode=mode, **align) for x in features]
+    torch.testing.assert_close(q, torch.cat(expected, 1).permute(0, 2, 3, 1))
+
+
+def test_composite_bad_input():
+    features = features_of([(2, 3, 4, 4), (2, 5, 2, 2)])
+    for options, message in [
+        ({"norm": "l1"}, "norm='l1' is unknown; choose one of row"),
+        ({"block_weight": "inverse"}, "block_weight='inverse' is unknown"),
+        ({"block_weight": True}, "block_weight=True is unknown"),
+        ({"mode": "cubic"}, "mode='cubic' is unknown"),
+        ({"resolution": 0}, "resolution=0 must be"),
+        ({"resolution": (2, 3, 4)}, "must be None, a positive whole number or a pair"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            composite(features, **options)
+    with pytest.raises(ValueError, match="at least one block"):
+        composite([])
+    with pytest.raises(ValueError, match="a list with the output"):
+        composite(features[0])
+    with pytest.raises(ValueError, match="with the same n"):
+        composite([features[0], features[1][:1]])
+    with pytest.raises(ValueError, match=r"non-empty \(n, D_b, H_b, W_b\)"):
+        composite([features[0][0]])
+    with pytest.raises(ValueError, match="non-empty"):
+        composite([features[0][:0]])
+    with pytest.raises(TypeError, match="float tensors"):
+        composite([features[0].long()])
+
+
+# Eq. 9
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-4, 0), (1e-25, 0), (1e20, 0), (1, 1e4)])
+def test_assign_is_the_nearest_in_float64(scale, offset):
+    g = torch.Generator().manual_seed(0)
+    q = (torch.randn(7, 3, 5, 16, generator=g, dtype=torch.float64) * scale + offset).float()
+    p = (torch.randn(30, 16, generator=g, dtype=torch.float64) * scale + offset).float()
+    distance, s = torch.cdist(q.double().view(-1, 16), p.double()).min(dim=1)
+    found, found_distance = assign(q, p, return_distance=True)
+    assert found.shape == (7, 3, 5) and found.dtype == torch.long
+    torch.testing.assert_close(found.flatten(), s)
+    if scale > 1e-20 and scale < 1e10:  # beyond, float32 cannot hold the squares of a distance
+        torch.testing.assert_close(found_distance.flatten().double(), distance, rtol=1e-5, atol=0)
+    torch.testing.assert_close(assign(q, p), found)
+
+
+def test_assign_on_tiny_composite_rows():
+    q = composite([x.float() for x in features_of([(4, 128, 4, 4), (4, 512, 2, 2)])])
+    p = q.reshape(-1, 640)[::7] + 1e-5 * torch.randn(10, 640, generator=torch.Generator().manual_seed(0))
+    expected = torch.cdist(q.double().view(-1, 640), p.double()).argmin(dim=1)
+    torch.testing.assert_close(assign(q, p).flatten(), expected)
+
+
+def test_assign_takes_the_lowest_index_of_a_tie():
+    p = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    assert assign(torch.tensor([[0.0, 5.0], [1.0, 0.0], [2.0, 0.0]]), p).tolist() == [1, 1, 0]
+    assert assign(torch.rand(3, 2), torch.ones(4, 2)).tolist() == [0, 0, 0]
+
+
+def test_assign_in_chunks(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    p = torch.randn(2**12, 2, generator=g)
+    q = torch.randn(2**12 + 5, 2, generator=g)  # more than one chunk of 2**24 / 2**12 rows
+    sizes, real = [], torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda n, a, b, **k: sizes.append(len(a)) or real(n, a, b, **k))
+    s = assign(q, p)
+    assert sizes == [4096, 5]
+    distances = torch.cdist(q, p, compute_mode="donot_use_mm_for_euclid_dist")
+    torch.testing.assert_close(distances.gather(1, s[:, None])[:, 0], distances.amin(dim=1))
+
+
+def test_assign_bad_input():
+    q, p = torch.rand(4, 3), torch.rand(2, 3)
+    with pytest.raises(ValueError, match=r"q must be \(..., D\)"):
+        assign(q, p[:, :2])
+    with pytest.raises(ValueError, match="K, D > 0"):
+        assign(q, p[:0])
+    with pytest.raises(ValueError, match="is empty"):
+        assign(q[:0], p)
+    with pytest.raises(ValueError, match="NaN"):
+        assign(q * torch.nan, p)
+    with pytest.raises(TypeError, match="prototypes must be a tensor of floats"):
+        assign(q, p.long())
+
+
+# Eq. 10
+
+
+def test_vote_against_loops_and_sums_to_one():
+    s = torch.randint(0, 12, (5, 49), generator=torch.Generator().manual_seed(0))
+    y = vote(s, n_classes=4, prototypes_per_class=3)
+    for i in range(5):
+        for c in range(4):
+            assert y[i, c].item() == pytest.approx(sum(k // 3 == c for k in s[i].tolist()) / 49)
+    torch.testing.assert_close(y.sum(dim=1), torch.ones(5))
+
+
+def test_vote_bad_input():
+    s = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="must lie in 0..5"):
+        vote(s + 6, 3, 2)
+    with pytest.raises(ValueError, match="must lie in 0..5"):
+        vote(s - 1, 3, 2)
+    with pytest.raises(ValueError, match="whole-number indices"):
+        vote(s.float(), 3, 2)
+    with pytest.raises(ValueError, match="non-empty"):
+        vote(s[:0], 3, 2)
+    with pytest.raises(ValueError, match=r"\(n, R'\)"):
+        vote(s[0], 3, 2)
+
+
+def decide_rows(rows, distance=None, **options):
+    """Decision for one image with 3 classes of 2 prototypes."""
+    s = torch.tensor([rows])
+    distance = None if distance is None else torch.tensor([distance])
+    predicted, tied = decide(vote(s, 3, 2), s, distance, prototypes_per_class=2, **options)
+    return predicted.item(), tied.item()
+
+
+def test_decide_class_and_cluster_can_differ():
+    rows = [0, 0, 0, 2, 2, 3, 3]  # class 0 has the largest cluster, class 1 the most rows
+    assert decide_rows(rows) == (1, False)
+    assert decide_rows(rows, vote="cluster") == (0, False)
+
+
+def test_decide_breaks_ties_by_mean_distance_then_by_lowest_class():
+    rows = [0, 1, 2, 2, 4]
+    assert decide_rows(rows) == (0, True)
+    assert decide_rows(rows, [1.0, 3.0, 1.0, 1.0, 0.0]) == (1, True)  # class 2 is nearer, but has fewer rows
+    assert decide_rows(rows, [1.0, 3.0, 2.0, 2.0, 0.0]) == (0, True)
+    clusters = [0, 0, 1, 1, 4, 4]
+    assert decide_rows(clusters, vote="cluster") == (0, True)
+    assert decide_rows(clusters, [3.0, 3.0, 2.0, 2.0, 1.0, 1.0], vote="cluster") == (2, True)
+    assert decide_rows([0, 0, 1, 1, 4], vote="cluster") == (0, False)  # both clusters are of class 0
+
+
+def test_decide_bad_input():
+    s = torch.zeros(2, 3, dtype=torch.long)
+    with pytest.raises(ValueError, match="vote='row' is unknown"):
+        decide(vote(s, 3, 2), s, vote="row", prototypes_per_class=2)
+    with pytest.raises(ValueError, match="decide needs"):
+        decide(vote(s, 3, 2), s[:1], prototypes_per_class=2)
+    with pytest.raises(ValueError, match="decide needs"):
+        decide(vote(s, 3, 2), s, torch.ones(2), prototypes_per_class=2)
+
+
+def test_ids_per_map():
+    s = torch.randint(0, 9, (6, 4, 5), generator=torch.Generator().manual_seed(0))
+    assert ids_per_map(s).tolist() == [len(set(m.flatten().tolist())) for m in s]
+
+
+# ConceptExplainer
+
+
+def test_fit_against_kmex_on_all_rows(backbone, data, fitted):
+    images, labels = data
+    q = composite(backbone.features(images)[1:])
+    assert fitted.name == "B23" and fitted.resolution_ == (4, 4) and fitted.n_classes_ == 3
+    assert fitted.prototypes_.shape == (12, 24) and fitted.prototypes_.dtype == torch.float32
+    assert fitted.prototype_labels_.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    slow = KMEx(4, n_init=2).fit(q.reshape(-1, 24), labels.repeat_interleave(16))
+    np.testing.assert_allclose(fitted.prototypes_, slow.prototypes_, atol=1e-6)
+
+
+def test_sources_are_the_nearest_training_pixels(backbone, data, fitted):
+    images, labels = data
+    q = composite(backbone.features(images)[1:])
+    for p, c, source in zip(fitted.prototypes_, fitted.prototype_labels_, fitted.prototype_sources_, strict=True):
+        d = (q - p).norm(dim=-1).masked_fill((labels != c)[:, None, None], torch.inf)
+        assert labels[source[0]] == c
+        torch.testing.assert_close(d[tuple(source)], d.min())
+
+
+def test_one_prototype_per_class_is_the_mean_of_the_rows(backbone, data):
+    images, labels = data
+    explainer = ConceptExplainer((3,), prototypes_per_class=1).fit(backbone, images, labels)
+    q = composite(backbone.features(images)[2:])
+    for c in range(3):
+        torch.testing.assert_close(explainer.prototypes_[c], q[labels == c].reshape(-1, 16).mean(dim=0))
+
+
+@pytest.mark.parametrize("vote", ["class", "cluster"])
+def test_with_one_row_and_no_norm_it_is_kmex(data, vote):
+    images, labels = data
+    backbone = TinyBackbone(pool_last=True)
+    z = backbone.features(images)[-1].flatten(1)
+    kmex = KMEx(prototypes_per_class=2).fit(z, labels)
+    same = ConceptExplainer((3,), 2, norm="none", block_weight="none", vote=vote).fit(backbone, images, labels)
+    np.testing.assert_array_equal(same.prototypes_, kmex.prototypes_)
+    np.testing.assert_array_equal(same.predict(backbone, images), kmex.predict(z))
+    scaled = ConceptExplainer((3,), 2, norm="none", vote=vote).fit(backbone, images, labels)
+    np.testing.assert_allclose(scaled.prototypes_ * 16, kmex.prototypes_, rtol=1e-5)
+    np.testing.assert_array_equal(scaled.predict(backbone, images), kmex.predict(z))
+
+
+@pytest.mark.parametrize("clusterer", [None, BisectingKMeans()])
+def test_one_and_two_workers_give_the_same_prototypes(backbone, data, clusterer):
+    one, two = (
+        ConceptExplainer((2, 3), 4, n_init=2, n_jobs=n_jobs, clusterer=clusterer, batch_size=4).fit(backbone, *data)
+        for n_jobs in (1, 2)
+    )
+    np.testing.assert_array_equal(one.prototypes_, two.prototypes_)
+    np.testing.assert_array_equal(one.prototype_sources_, two.prototype_sources_)
+
+
+def test_the_backbone_is_never_called_by_two_threads_at_once(data):
+    class Busy(TinyBackbone):
+        inside, most = 0, 0
+
+        def features(self, x):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.01)  # lets another thread in, if it can come
+            self.inside -= 1
+            return super().features(x)
+
+    backbone = Busy()
+    ConceptExplainer((3,), 2, n_jobs=3, batch_size=2).fit(backbone, *data)
+    assert backbone.most == 1
+
+
+def test_a_class_does_not_depend_on_the_others(data):
+    images, labels = data
+    both = ConceptExplainer((2, 3), 2, batch_size=4).fit(TinyBackbone(2), images[labels < 2], labels[labels < 2])
+    all_three = ConceptExplainer((2, 3), 2, batch_size=4).fit(TinyBackbone(3), images, labels)
+    np.testing.assert_array_equal(both.prototypes_, all_three.prototypes_[:4])
+
+
+def test_fit_holds_one_class_of_rows_at_a_time(data, monkeypatch):
+    images, labels = data
+    rows_seen, features_seen, alive = [], [], []
+
+    def count(what):
+        return sum(ref() is not None for ref in what)
+
+    class Watched(TinyBackbone):
+        def features(self, x):
+            out = super().features(x)
+            alive.append((count(rows_seen), count(features_seen)))
+            features_seen.extend(weakref.ref(f) for f in out)
+            return out
+
+    def watched(rows, *args, **kwargs):
+        rows_seen.append(weakref.ref(rows if rows.base is None else rows.base))
+        assert len(rows) == 6 * 16 and count(rows_seen) == 1
+        return real(rows, *args, **kwargs)
+
+    real = concepts.class_prototypes
+    monkeypatch.setattr(concepts, "class_prototypes", watched)
+    ConceptExplainer((2, 3), 2, batch_size=2).fit(Watched(), images, labels)
+    assert len(rows_seen) == 3 and len(alive) == 9
+    assert all(rows == 0 and features == 0 for rows, features in alive)
+
+
+class Pairs:
+    """A data set that gives (picture, label) and records what was asked for; it cannot be sliced."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels, self.asked = images, labels, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        assert isinstance(i, int)
+        self.asked.append(i)
+        return self.images[i].numpy(), int(self.labels[i])
+
+
+def test_indexable_images_are_read_once_and_give_the_same(backbone, data, fitted):
+    pairs = Pairs(*data)
+    explainer = clone(fitted).fit(backbone, pairs, list(map(int, data[1])))
+    np.testing.assert_array_equal(explainer.prototypes_, fitted.prototypes_)
+    assert sorted(pairs.asked) == list(range(18))
+    np.testing.assert_array_equal(explainer.predict(backbone, pairs), fitted.predict(backbone, data[0]))
+
+
+def test_max_images_per_class(backbone, data):
+    pairs = Pairs(*data)
+    explainer = ConceptExplainer((3,), 2, max_images_per_class=2).fit(backbone, pairs, data[1])
+    assert sorted(data[1][pairs.asked].tolist()) == [0, 0, 1, 1, 2, 2]
+    assert set(explainer.prototype_sources_[:, 0].tolist()) <= set(pairs.asked)
+    enough = ConceptExplainer((3,), 2, max_images_per_class=6).fit(backbone, *data)
+    np.testing.assert_array_equal(enough.prototypes_, ConceptExplainer((3,), 2).fit(backbone, *data).prototypes_)
+
+
+def test_explanation_maps_against_loops(backbone, data, fitted):
+    images, _ = data
+    features = backbone.features(images)
+    q = composite(features[1:])
+    distances = torch.cdist(q.view(18, 16, 24), fitted.prototypes_.expand(18, -1, -1)).view(18, 4, 4, 12)
+    assert torch.equal(fitted.explanation_map(backbone, images), distances.argmin(dim=-1))
+    predicted = (features[-1].mean((2, 3)) @ backbone.C + backbone.bias).argmax(dim=1)
+    assert torch.equal(predicted_class(backbone, features), predicted) and len(predicted.unique()) > 1
+    given = torch.arange(18).flip(0) % 3
+    for among, classes in (("predicted", predicted), (given, given)):
+        maps = fitted.explanation_map(backbone, images, among=among)
+        for i, c in enumerate(classes.tolist()):
+            own = distances[i, :, :, 4 * c : 4 * c + 4]
+            assert torch.equal(maps[i], 4 * c + own.argmin(dim=-1))
+    assert torch.equal(fitted.maps_from_features(features), fitted.explanation_map(backbone, images))
+    s, distance = fitted.maps_from_features(features, given, return_distance=True)
+    torch.testing.assert_close(distance, distances.gather(3, s[..., None])[..., 0], atol=1e-5, rtol=1e-3)
+
+
+def test_votes_predict_and_evaluate_agree(backbone, data, fitted):
+    images, labels = data
+    s = fitted.explanation_map(backbone, images)
+    y = fitted.votes(backbone, images)
+    torch.testing.assert_close(y, vote(s.flatten(1), 3, 4))
+    torch.testing.assert_close(y.sum(dim=1), torch.ones(18))
+    predicted = fitted.predict(backbone, images)
+    assert torch.equal(y.gather(1, predicted[:, None])[:, 0], y.amax(dim=1))
+    found = fitted.evaluate(backbone, images, labels)
+    assert found["accuracy"] == (predicted == labels).double().mean().item() == fitted.score(backbone, images, labels)
+    assert found["tie_rate"] == ((y == y.amax(dim=1, keepdim=True)).sum(dim=1) > 1).double().mean().item()
+    assert found["ids_per_map"] == pytest.approx(np.mean([len(m.unique()) for m in s]))
+
+
+def test_state_brings_the_explainer_back(backbone, data, fitted):
+    again = ConceptExplainer.from_state(fitted.get_params(), fitted.state())
+    for name in ("prototypes_", "prototype_labels_", "prototype_sources_", "classes_"):
+        assert torch.equal(getattr(again, name), getattr(fitted, name))
+    assert again.resolution_ == fitted.resolution_ and again.n_classes_ == fitted.n_classes_
+    assert torch.equal(again.votes(backbone, data[0]), fitted.votes(backbone, data[0]))
+    with pytest.raises(ValueError, match="the state lacks prototypes:"):
+        ConceptExplainer.from_state(fitted.get_params(), {k: v for k, v in fitted.state().items() if k != "prototypes"})
+    with pytest.raises(ValueError, match="does not fit prototypes_per_class"):
+        ConceptExplainer.from_state({"prototypes_per_class": 5}, fitted.state())
+
+
+def test_clone_and_not_fitted(backbone, data, fitted):
+    assert clone(fitted).get_params() == fitted.get_params()
+    for call in ("votes", "predict", "explanation_map"):
+        with pytest.raises(NotFittedError):
+            getattr(clone(fitted), call)(backbone, data[0])
+
+
+@pytest.mark.parametrize("blocks", [(2,), (1, 3), (3, 2), (1, 2), (2, 3, 4), (0, 1, 2, 3), (3, 3)])
+def test_blocks_must_be_a_suffix(backbone, data, blocks):
+    with pytest.raises(ValueError, match="must count up, without gap, to the last block, which is 3"):
+        ConceptExplainer(blocks, 2).fit(backbone, *data)
+
+
+def test_fit_bad_input(backbone, data):
+    images, labels = data
+    for parameters, message in [
+        ({"blocks": 3}, "blocks=3 must be a tuple"),
+        ({"blocks": ()}, "must be a tuple of block numbers"),
+        ({"prototypes_per_class": 0}, "prototypes_per_class=0 must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number"),
+        ({"max_images_per_class": 0}, "max_images_per_class=0 must be a whole number"),
+        ({"n_init": 1.5}, "n_init=1.5 must be a whole number"),
+        ({"vote": "all"}, "vote='all' is unknown"),
+        ({"norm": "all"}, "norm='all' is unknown"),
+        ({"prototypes_per_class": 25}, "class 0: 24 rows cannot give 25 prototypes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ConceptExplainer(**{"blocks": (3,), "prototypes_per_class": 2, **parameters}).fit(backbone, images, labels)
+    explainer = ConceptExplainer((3,), 2)
+    for bad_images, bad_labels, message in [
+        (images[:0], labels[:0], "images is empty"),
+        (iter(images), labels, "has no length"),
+        (images, labels[:-1], "labels must be 18 whole numbers"),
+        (images, labels.float(), "whole numbers"),
+        (images, labels + 1, "labels must lie in 0..2, but go from 1 to 3"),
+        (images, labels - 1, "labels must lie in 0..2"),
+        (images[labels != 1], labels[labels != 1], "no image of class 1"),
+        (images * torch.nan, labels, "NaN or infinite features"),
+        (images * (labels != 2)[:, None, None, None], labels, "class 2: fewer than 2 of its 24 rows differ"),
+        (images[:, 0], labels, r"an image must be \(3, H, W\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            explainer.fit(backbone, bad_images, bad_labels)
+    mixed = [x if c else x[:, :8, :8] for x, c in zip(images, labels.tolist(), strict=True)]
+    with pytest.raises(ValueError, match="feature maps of several sizes"):
+        ConceptExplainer((2, 3), 2).fit(backbone, mixed, labels)
+
+
+def test_explain_bad_input(backbone, data, fitted):
+    images, labels = data
+    with pytest.raises(ValueError, match="among='best' is unknown"):
+        fitted.explanation_map(backbone, images, among="best")
+    with pytest.raises(ValueError, match="labels must be 18 whole numbers"):
+        fitted.explanation_map(backbone, images, among=labels[:3])
+    with pytest.raises(ValueError, match="must lie in 0..2"):
+        fitted.maps_from_features(backbone.features(images), labels + 1)
+    with pytest.raises(ValueError, match="images is empty"):
+        fitted.predict(backbone, images[:0])
+    with pytest.raises(ValueError, match="labels must be"):
+        fitted.evaluate(backbone, images, labels[:2])
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.predict(backbone, images * torch.nan)
+    with pytest.raises(ValueError, match="last block, which is 2"):
+        fitted.maps_from_features(backbone.features(images)[:2])
