@@ -1,0 +1,104 @@
+"""Section 3.3, feature importance: attribution maps (eq. 11) and their way upstream."""
+
+from __future__ import annotations
+
+import torch
+
+from paperlib.concepts import check_option, resize
+from paperlib.theorem1 import check
+
+
+def attribute(h: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """Attribution of each row to each class, h_r . c_j / ||c_j||^2 (eq. 11).
+
+    h (n, R, D), C (D, n_classes) -> (n, R, n_classes), without unit: a row equal to c_j scores 1. The mean over rows
+    times ||c_j||^2 is the logit without bias. Errors as in `theorem1.pool_then_classify`; ValueError for a zero c_j.
+    """
+    check(h, C)
+    squares = C.square().sum(dim=0)
+    if (squares == 0).any():
+        zero = (squares == 0).nonzero().flatten().tolist()
+        raise ValueError(f"the classifier's columns {zero} are zero: eq. 11 is not defined for these classes.")
+    return h @ C / squares
+
+
+def upsample(att: torch.Tensor, size, mode: str = "bilinear") -> torch.Tensor:
+    """Step 2 of the way upstream: att (n, h, w) -> (n, H, W). size (H, W); mode "bilinear" or "nearest".
+
+    "nearest" conserves the mean exactly when H and W are multiples of h and w. Raises ValueError for wrong shapes.
+    """
+    check_option("mode", mode, ("bilinear", "nearest"))
+    _check_map(att, "att")
+    return resize(att[:, None], (size, size) if isinstance(size, int) else size, mode)[:, 0]
+
+
+def refine(att: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """Step 3 of the way upstream: segment-wise average, so that pixels of one segment share a score.
+
+    att (n, H, W), segments (n, H, W) whole-number ids -> (n, H, W). A segment is all pixels of one image with the same
+    id, connected or not. Conserves each image's mean. Raises ValueError for wrong or unequal shapes, or NaN.
+    """
+    _check_map(att, "att")
+    if segments.shape != att.shape or segments.is_floating_point():
+        shapes = f"{tuple(segments.shape)} of {segments.dtype} for att {tuple(att.shape)}"
+        raise ValueError(f"segments must be whole-number ids shaped as att, but are {shapes}.")
+    ids, key = segments.unique(return_inverse=True)
+    key = (key + len(ids) * torch.arange(len(att), device=att.device)[:, None, None]).flatten()
+    total = att.new_zeros(len(att) * len(ids)).index_add_(0, key, att.flatten())
+    count = att.new_zeros(len(att) * len(ids)).index_add_(0, key, torch.ones_like(att).flatten())
+    return (total / count.clamp_min(1))[key].view_as(att)
+
+
+def upstream(features, C, explainers, target, segments="predicted", base="raw", mode="bilinear"):
+    """Attribution maps from depth B upstream (steps 1 to 3 after eq. 11): {"B4": (n, H, W), "B34": ..., "B234": ...}.
+
+    features    list of B tensors (n, D_b, H_b, W_b), as `backbone.features` gives
+    C           (D, n_classes), the backbone's classifier
+    explainers  fitted `ConceptExplainer`s of every suffix, deepest first: B4, B34, B234, ...
+    target      class of each image (n,), or one class for all
+    segments    "predicted": maps among the target class's prototypes; "all": maps among all K (eq. 9)
+    base        the map at depth B: "raw" eq. 11, or "averaged" over the deepest explainer's segments
+    mode        upsampling, "bilinear" or "nearest"
+
+    Raises ValueError for an unknown option, explainers that are not growing suffixes, or a target that does not fit.
+    """
+    check_option("segments", segments, ("predicted", "all"))
+    check_option("base", base, ("raw", "averaged"))
+    _check_suffixes(explainers, len(features))
+    target = _check_target(target, len(features[0]), C)
+    classes = target if segments == "predicted" else None
+    att, maps = _last_map(features[-1], C, target), {}
+    for depth, explainer in enumerate(explainers):
+        if depth > 0 or base == "averaged":
+            s = explainer.maps_from_features(features, classes)
+            att = refine(upsample(att, s.shape[-2:], mode), s)
+        maps[explainer.name] = att
+    return maps
+
+
+def _last_map(x, C, target):
+    """Eq. 11 at depth B for the target classes: x (n, D, H, W) -> (n, H, W)."""
+    att = attribute(x.flatten(2).transpose(1, 2), C)
+    return att[torch.arange(len(x), device=x.device), :, target].view(len(x), *x.shape[-2:])
+
+
+def _check_map(x, name):
+    if x.ndim != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ValueError(f"{name} must be a non-empty float map (n, H, W), but it is {tuple(x.shape)} of {x.dtype}.")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name} holds NaN or infinite values: check the features that it comes from.")
+
+
+def _check_suffixes(explainers, B):
+    wanted = [tuple(range(B - d, B + 1)) for d in range(len(explainers))]
+    if not explainers or [tuple(e.blocks) for e in explainers] != wanted:
+        names = ", ".join(e.name for e in explainers) or "none"
+        raise ValueError(f"explainers must be of every suffix, deepest first: B{B}, B{B - 1}{B}, ...; given: {names}.")
+
+
+def _check_target(target, n, C):
+    target = torch.as_tensor(target, device=C.device)
+    target = target.expand(n) if target.ndim == 0 else target
+    if target.shape != (n,) or target.is_floating_point() or target.min() < 0 or target.max() >= C.shape[1]:
+        raise ValueError(f"target must be one class, or one for each of the {n} images, in 0..{C.shape[1] - 1}.")
+    return target
