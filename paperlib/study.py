@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from paperlib import backbone as backbones
-from paperlib import data, files, measures, training
+from paperlib import data, figures, files, measures, training
 from paperlib.concepts import ConceptExplainer
 from paperlib.kmex import KMEx
 
@@ -175,6 +175,15 @@ class Study:
         tensors, _ = self._cached("evaluation", {"split": split, "explainer": explainer.name, "k": self.k, "seed": self.seed,
                                                  "n_init": self.n_init, **{k: str(v) for k, v in choices.items()}}, compute)
         return {name: tensor.item() for name, tensor in tensors.items()}
+
+    def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
+        """The training patches nearest to the prototypes of class c: (prototype id, patch, box, picture's number)."""
+        found = []
+        for k in (explainer.prototype_labels_ == c).nonzero().flatten().tolist():
+            image, row, column = explainer.prototype_sources_[k].tolist()
+            pixels = self.data.train.pixels(image)
+            found.append((k, *figures.patch(pixels, row, column, explainer.resolution_), f"#{image}"))
+        return found
 
     def settings(self) -> dict:
         """The settings as plain values, for the .json beside a figure; a path of one's own keeps its last part only."""
