@@ -1,7 +1,7 @@
 """Runs the notebooks headless, in order, and says what came out: `python -m paperlib reproduce`.
 
-A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has finished with the
-same text, module and parameters is not run again.
+A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has finished with
+the same text, module and parameters is not run again.
 """
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def choose(settings: dict, notebooks: dict[str, nbformat.NotebookNode]) -> dict[
             near = difflib.get_close_matches(name, everyone, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(everyone))}."
             raise UsageError(f"No notebook has a parameter {name!r}; {hint}")
-    return {notebook: {name: typed(name, value, parameters[name]) for name, value in settings.items() if name in parameters}
+    return {notebook: {name: typed(name, value, parameters[name])
+                       for name, value in settings.items() if name in parameters}
             for notebook, parameters in known.items()}
 
 
@@ -113,7 +114,7 @@ def select(only: list[str], folder: Path = NOTEBOOKS) -> dict[str, nbformat.Note
 
 
 def fingerprint(notebook: nbformat.NotebookNode, parameters: dict, folder: Path) -> str:
-    """Changes with the notebook's text, its parameters, the module or a package: what finished before no longer counts."""
+    """Changes with the notebook's text, its parameters, the module or a package: what finished before is then stale."""
     code = [p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))]
     text = json.dumps([[c.source for c in notebook.cells], parameters, files.versions(), str(folder)], sort_keys=True)
     return hashlib.sha256(b"".join([text.encode(), *code])).hexdigest()
@@ -134,7 +135,9 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
         source, running = Path(scratch, "source.ipynb"), Path(scratch, "running.ipynb")
         nbformat.write(notebook, source)
         try:
-            papermill.execute_notebook(source, running, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False)
+            papermill.execute_notebook(
+                source, running, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"])  # its warnings are not the reader's concern
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
             what = f"{error.ename}: {_first_line(error.evalue)}"
@@ -171,11 +174,13 @@ def slowest(notebook: nbformat.NotebookNode) -> str:
     """Where the time went: the cell that took longest, by its first line."""
     def seconds(cell):
         return cell.metadata.get("papermill", {}).get("duration") or 0.0
-    cell = max((c for c in notebook.cells if c.cell_type == "code"), key=seconds, default=None)
-    return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell and cell.source.strip() else ""
+    cells = (c for c in notebook.cells if c.cell_type == "code" and c.source.strip())
+    cell = max(cells, key=seconds, default=None)
+    return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell else ""
 
 
-def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path, again: bool = False) -> list[Result]:
+def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path,
+        again: bool = False) -> list[Result]:
     """Execute the notebooks in order, a line for each; one that fails does not stop the others."""
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -184,7 +189,8 @@ def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], fo
         print(f"[{i}/{len(notebooks)}] {name} ...", end=" ", flush=True)
         result = run_one(name, notebook, shares[name], folder, again)
         results.append(result)
-        words = {"done": f"{result.seconds:.0f} s", "kept": "finished before, kept", "failed": f"FAILED in {result.error}"}
+        words = {"done": f"{result.seconds:.0f} s", "kept": "finished before, kept",
+                 "failed": f"FAILED in {result.error}"}
         print(words[result.status], flush=True)
     return results
 
@@ -210,11 +216,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.splitlines()[0])
     sub = top.add_subparsers(dest="command", required=True)
     p = sub.add_parser("reproduce", help="run the notebooks in order and print their main numbers")
-    p.add_argument("--profile", default="quick", help="a file of notebooks/profiles without .yaml, or a path (default: quick)")
+    p.add_argument("--profile", default="quick",
+                   help="a file of notebooks/profiles without .yaml, or a path (default: quick)")
     p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
                    help="parameters that differ from the profile")
-    p.add_argument("--out", default="", metavar="DIR", help="where figures and executed notebooks go (default: figures/)")
+    p.add_argument("--out", default="", metavar="DIR",
+                   help="where figures and executed notebooks go (default: figures/)")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
     p.add_argument("--again", action="store_true", help="run also what has finished before")
     return top
@@ -234,7 +242,8 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         settings["out"] = str(out)
         if options.data_root:
             if not Path(options.data_root).expanduser().is_dir():
-                raise UsageError(f"There is no folder {options.data_root}; give the one that holds the data as --data-root.")
+                raise UsageError(f"There is no folder {options.data_root}; give the one that holds the data as "
+                                 f"--data-root.")
             settings["data_root"] = str(Path(options.data_root).expanduser().resolve())
         settings = {name: _absolute(name, value) for name, value in settings.items()}
         notebooks = select(options.only, folder)
