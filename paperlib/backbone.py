@@ -1,4 +1,4 @@
-"""The CNN of section 2 as the paper takes it apart: blocks f_1..f_B (eq. 6), average pooling, linear classifier (eq. 1-2).
+"""The CNN of section 2 taken apart as in the paper: blocks f_1..f_B (eq. 6), average pooling, classifier (eq. 1-2).
 
 `Backbone` wraps torchvision's networks by name (`build`) or any module of that structure, and refuses, by comparing
 numbers, a network for which Theorem 1 does not hold.
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-# The four blocks of each family that end where the resolution changes, the last one at the pooling; the linear classifier.
+# Of each family, four blocks that end where the resolution changes, the last one at the pooling; the linear classifier.
 ARCHITECTURES = {
     "resnet": (("layer1", "layer2", "layer3", "layer4"), "fc"),
     "resnext": (("layer1", "layer2", "layer3", "layer4"), "fc"),
@@ -29,7 +29,7 @@ ARCHITECTURES = {
     "vgg": (("features",), "classifier.6"),
     "convnext": (("features.1", "features.3", "features.5", "features.7"), "classifier.2"),
 }
-# Between the last block and the classifier these do nothing to the numbers of a trained network but average and reshape.
+# Between the last block and the classifier these do nothing to a trained network's numbers but average and reshape.
 HARMLESS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)
 
 
@@ -43,8 +43,8 @@ class Backbone(nn.Module):
     model: any torch module that maps (n, 3, H, W) to (n, n_classes).
     blocks: the names of the modules (or feature-extraction nodes) whose outputs are x^(1)..x^(B), shallow to deep.
     classifier: the name of the linear layer.
-    probe: the shape of one picture on which the structure is checked: `forward(x)` must equal the classifier of the mean
-    of the last block's pixels.
+    probe: the shape of one picture on which the structure is checked: `forward(x)` must equal the classifier of the
+    mean of the last block's pixels.
 
     Raises StructureError where it does not, and says what stands between them.
     """
@@ -55,8 +55,8 @@ class Backbone(nn.Module):
         self.model, self.blocks, self.classifier_name = model, tuple(blocks), classifier
         self.classifier = _submodule(model, classifier)
         if not isinstance(self.classifier, nn.Linear):
-            raise StructureError(f"'{classifier}' is a {type(self.classifier).__name__}, not a linear layer; name the network's "
-                                 f"linear classifier.")
+            raise StructureError(f"'{classifier}' is a {type(self.classifier).__name__}, not a linear layer; name the "
+                                 f"network's linear classifier.")
         self._extract = _extractor(model, self.blocks)
         self.eval()
         self._check(probe)
@@ -107,8 +107,9 @@ class Backbone(nn.Module):
             error = (self.classify(h.mean((2, 3))) - y).abs().max()
             fits = error <= 1e-4 * (1 + y.abs().max())
         if not fits:
-            raise StructureError(f"{type(self.model).__name__} is not blocks, average pooling, linear classifier: between "
-                                 f"'{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}; Theorem 1 does not apply.")
+            raise StructureError(f"{type(self.model).__name__} is not blocks, average pooling, linear classifier: "
+                                 f"between '{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}; "
+                                 f"Theorem 1 does not apply.")
 
     @torch.no_grad()
     def _between(self, x: torch.Tensor) -> str:
@@ -131,8 +132,8 @@ class Backbone(nn.Module):
         return f"stand {', '.join(found[:6])}" + (" and more" if len(found) > 6 else "")
 
 
-def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: Sequence[str] = (), classifier: str = "",
-          bias: bool = False, probe: tuple[int, int, int] = (3, 64, 64)) -> Backbone:
+def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: Sequence[str] = (),
+          classifier: str = "", bias: bool = False, probe: tuple[int, int, int] = (3, 64, 64)) -> Backbone:
     """A Backbone with n_classes outputs, by name.
 
     name: one of torchvision's ("resnet34"), or a file and a function of one's own ("nets/mine.py:make_net", called with
@@ -150,8 +151,8 @@ def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: 
         if name not in torchvision.models.list_models(module=torchvision.models):
             raise ValueError(f"torchvision has no classification network named {name!r}; use one such as resnet34, or "
                              f"'file.py:function' for one of your own.")
-        family = next((ARCHITECTURES[key] for key in sorted(ARCHITECTURES, key=len, reverse=True) if name.startswith(key)),
-                      ((), ""))
+        longest_first = sorted(ARCHITECTURES, key=len, reverse=True)
+        family = next((ARCHITECTURES[key] for key in longest_first if name.startswith(key)), ((), ""))
     blocks, classifier = tuple(blocks) or family[0], classifier or family[1]
     if not (blocks and classifier):
         raise ValueError(f"The blocks and the classifier of {name!r} are not known; name them, as in "
@@ -174,8 +175,8 @@ def _torchvision_model(name: str, weights) -> nn.Module:
         return torchvision.models.get_model(name, weights=entry)
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise ValueError(f"ImageNet weights for {name} could not be had ({error}); fetch {entry.url} on a machine with a "
-                         f"network, put it into {folder}, and run again, or use weights='none'.") from error
+        raise ValueError(f"ImageNet weights for {name} could not be had ({error}); fetch {entry.url} on a machine with "
+                         f"a network, put it into {folder}, and run again, or use weights='none'.") from error
 
 
 def _own_model(name: str, n_classes: int) -> nn.Module:
@@ -196,9 +197,13 @@ def _load_weights(model: nn.Module, path: Path, classifier: str) -> None:
     if not path.is_file():
         raise ValueError(f"There is no file of weights {path}; give 'none', 'imagenet' or the path of a state dict.")
     # weights_only: a file of weights must not be able to run code.
-    state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
     own = model.state_dict()
-    state = {k: v for k, v in state.items() if not (k.startswith(f"{classifier}.") and (k not in own or own[k].shape != v.shape))}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")
+             or (name in own and own[name].shape == tensor.shape)}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -252,7 +257,7 @@ class _Traced(nn.Module):
 
 def _extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
     if not blocks:
-        raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last one at the pooling.")
+        raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last at the pooling.")
     try:
         return _Traced(model, blocks)
     except ValueError as error:  # feature extraction's word for a node that is not there

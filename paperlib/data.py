@@ -40,7 +40,8 @@ class Pictures:
     `batch(indices)` several, (n, 3, size, size). `labels` is (n,) int64; `masks` is None or (n, size, size) uint8.
     """
 
-    def __init__(self, raw: torch.Tensor, labels: Sequence[int], normalisation: str = "imagenet", masks=None, pad: int = 2):
+    def __init__(self, raw: torch.Tensor, labels: Sequence[int], normalisation: str = "imagenet", masks=None,
+                 pad: int = 2):
         if normalisation not in NORMALISATIONS:
             raise ValueError(f"normalisation is {normalisation!r}; use one of {', '.join(NORMALISATIONS)}.")
         if len(raw) != len(labels):
@@ -63,7 +64,8 @@ class Pictures:
         """uint8 (..., 3, H, W) to what the network takes: float32, mean and deviation of each channel removed."""
         return (pixels.float() / 255 - self.mean) / self.std
 
-    def batch(self, indices: Sequence[int], augment: str = "none", rng: np.random.Generator | None = None) -> torch.Tensor:
+    def batch(self, indices: Sequence[int], augment: str = "none",
+              rng: np.random.Generator | None = None) -> torch.Tensor:
         """Pictures `indices`, normalised, (n, 3, size, size); flipped and cropped at random from `rng` for training."""
         if augment not in AUGMENTS:
             raise ValueError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}.")
@@ -200,7 +202,8 @@ def _mnist(root, size, normalisation, counts, seed):
     wrong = [f"{name} ({(raw / name).stat().st_size} bytes, {bytes_} expected)" for name, bytes_ in MNIST_BYTES.items()
              if (raw / name).stat().st_size != bytes_]
     if wrong:
-        raise DataError(f"MNIST is damaged in {raw}: {', '.join(wrong)}; delete these files and run again to fetch them.")
+        raise DataError(f"MNIST is damaged in {raw}: {', '.join(wrong)}; delete these files and run again to fetch "
+                        f"them.")
     pictures = {}
     for word in ("train", "test"):
         try:
@@ -217,9 +220,9 @@ def _download_mnist(root: Path) -> None:
         torchvision.datasets.MNIST(root, download=True)
     except (RuntimeError, OSError) as error:
         missing = [name for name in MNIST_BYTES if not (root / "MNIST" / "raw" / name).is_file()]
-        raise DataError(f"MNIST is not whole in {root / 'MNIST' / 'raw'} (missing: {', '.join(missing) or 'nothing'}) and could "
-                        f"not be downloaded; put the four uncompressed files there, or give the folder that holds MNIST/raw "
-                        f"as data_root.") from error
+        raise DataError(f"MNIST is not whole in {root / 'MNIST' / 'raw'} (missing: {', '.join(missing) or 'nothing'}) "
+                        f"and could not be downloaded; put the four uncompressed files there, or give the folder that "
+                        f"holds MNIST/raw as data_root.") from error
 
 
 def _cub200(root, size, normalisation, counts, seed, allow_subset: bool = True):
@@ -227,14 +230,16 @@ def _cub200(root, size, normalisation, counts, seed, allow_subset: bool = True):
     names = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"CUB-200-2011 is not in {folder} (missing: {', '.join(missing)}); unpack CUB_200_2011.tgz so that "
-                        f"this folder holds them, or give the folder above it as data_root.")
-    paths, classes, label_of, in_train = (dict(line.split(maxsplit=1) for line in (folder / name).read_text().splitlines()
-                                               if line.strip()) for name in names)
+        raise DataError(f"CUB-200-2011 is not in {folder} (missing: {', '.join(missing)}); unpack CUB_200_2011.tgz so "
+                        f"that this folder holds them, or give the folder above it as data_root.")
+    paths, classes, label_of, in_train = (
+        dict(line.split(maxsplit=1) for line in (folder / name).read_text().splitlines() if line.strip())
+        for name in names)
     lost = [path for path in paths.values() if not (folder / "images" / path).is_file()]
     if lost:
-        raise DataError(f"{len(lost)} pictures of CUB-200-2011 are missing under {folder / 'images'}: {', '.join(lost[:5])}"
-                        f"{' and more' if len(lost) > 5 else ''}; unpack the archive again.")
+        more = " and more" if len(lost) > 5 else ""
+        raise DataError(f"{len(lost)} pictures of CUB-200-2011 are missing under {folder / 'images'}: "
+                        f"{', '.join(lost[:5])}{more}; unpack the archive again.")
     number = {class_id: c for c, class_id in enumerate(classes)}
     pictures = {}
     for word, flag in {"train": "1", "test": "0"}.items():

@@ -38,7 +38,8 @@ class DamagedFile(RuntimeError):
 def versions() -> dict[str, str]:
     """The versions that a number may depend on."""
     packages = ("torch", "torchvision", "scikit-learn", "umap-learn", "numpy")
-    return {"paperlib": paperlib.__version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"paperlib": paperlib.__version__, "python": platform.python_version(),
+            **{name: version(name) for name in packages}}
 
 
 @contextmanager

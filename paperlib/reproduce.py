@@ -140,10 +140,11 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # its warnings are not the reader's concern
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
-            what = f"{error.ename}: {_first_line(error.evalue)}"
-            return Result(name, "failed", time.perf_counter() - start, error=f"cell {error.cell_index + 1}: {what}; see {failed}")
+            what = f"cell {error.cell_index + 1}: {error.ename}: {_first_line(error.evalue)}; see {failed}"
+            return Result(name, "failed", time.perf_counter() - start, error=what)
         except Exception as error:  # noqa: BLE001 - a kernel that dies must not take the other notebooks with it
-            return Result(name, "failed", time.perf_counter() - start, error=f"{type(error).__name__}: {_first_line(str(error))}")
+            what = f"{type(error).__name__}: {_first_line(str(error))}"
+            return Result(name, "failed", time.perf_counter() - start, error=what)
         executed = nbformat.read(running, as_version=4)
         os.replace(_near(running, folder), final)
     result = Result(name, "done", time.perf_counter() - start, headline(executed), slowest(executed))

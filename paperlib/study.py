@@ -1,7 +1,7 @@
 """What the notebooks share: one data set, one backbone and one seed, with all that is computed from them, kept on disk.
 
-Everything is keyed by the settings that made it, or by the checkpoint's checksum: two notebooks that want the same thing
-compute it once, and no number outlives the network that it was measured on.
+Everything is keyed by the settings that made it, or by the checkpoint's checksum: two notebooks that want the same
+thing compute it once, and no number outlives the network that it was measured on.
 """
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class Study:
 
     @cached_property
     def data(self) -> data.Dataset:
-        return data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class, self.test_per_class)
+        return data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class,
+                         self.test_per_class)
 
     @cached_property
     def recipe(self) -> training.Recipe:
@@ -72,7 +73,7 @@ class Study:
     @cached_property
     def trained(self) -> backbones.Backbone:
         """The backbone, trained on the training split, or as it was trained before with the same settings."""
-        net, (tensors, manifest) = self.untrained(), self._checkpoint
+        net, (tensors, _) = self.untrained(), self._checkpoint
         net.model.load_state_dict(tensors)
         return net.to(training.device())
 
@@ -100,7 +101,8 @@ class Study:
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
-        report = training.train(net.model, self.data.train, self.recipe, self.seed, path.with_name(f"{path.stem}-unfinished.safetensors"))
+        unfinished = path.with_name(f"{path.stem}-unfinished.safetensors")
+        report = training.train(net.model, self.data.train, self.recipe, self.seed, unfinished)
         hits = {word: measures.accuracy(pictures.labels, training.predictions(net.model, pictures))
                 for word, pictures in self._splits.items()}
         return net.model.state_dict(), {"training": report, "accuracy": hits}
@@ -110,11 +112,12 @@ class Study:
         return {"train": self.data.train, "test": self.data.test}
 
     def _cached(self, kind: str, parameters: dict, compute) -> tuple[files.Tensors, dict]:
-        """files.cached for what depends on the checkpoint; `compute()` gives tensors, its seconds go into the manifest."""
+        """files.cached for what depends on the checkpoint: tensors from `compute()`, its seconds in the manifest."""
         def timed(path):
             start = perf_counter()
             return compute(), {"seconds": round(perf_counter() - start, 2)}
-        parameters = {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size, **parameters}
+        parameters = {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size,
+                      **parameters}
         return files.cached(kind, parameters, timed)
 
     def embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
@@ -172,8 +175,8 @@ class Study:
         def compute():
             found = explainer.evaluate(self.trained, pictures, pictures.labels)
             return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in found.items()}
-        tensors, _ = self._cached("evaluation", {"split": split, "explainer": explainer.name, "k": self.k, "seed": self.seed,
-                                                 "n_init": self.n_init, **{k: str(v) for k, v in choices.items()}}, compute)
+        key = {"split": split, "explainer": explainer.name, "k": self.k, "seed": self.seed, "n_init": self.n_init}
+        tensors, _ = self._cached("evaluation", {**key, **{k: str(v) for k, v in choices.items()}}, compute)
         return {name: tensor.item() for name, tensor in tensors.items()}
 
     def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
@@ -189,8 +192,9 @@ class Study:
         """The settings as plain values, for the .json beside a figure; a path of one's own keeps its last part only."""
         paths = {name: Path(getattr(self, name)).name for name in ("data_root", "backbone", "weights")}
         return {**asdict(self), **paths, "title": self.data.title, "classes": len(self.data.classes),
-                "train": len(self.data.train), "test": len(self.data.test), "size": self.data.size, "epochs": self.recipe.epochs,
-                "prototypes_per_class": self.k, "checkpoint": self.manifest["sha256"][:16]}
+                "train": len(self.data.train), "test": len(self.data.test), "size": self.data.size,
+                "epochs": self.recipe.epochs, "prototypes_per_class": self.k,
+                "checkpoint": self.manifest["sha256"][:16]}
 
 
 def open_studies(parameters: Mapping) -> list[Study]:

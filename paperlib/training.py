@@ -1,4 +1,4 @@
-"""The training recipe of section 4 ("trained following Gautam et al. 2024"), with checkpoints that can be gone on from."""
+"""The training recipe of section 4 ("trained following Gautam et al. 2024"); a run that was interrupted goes on."""
 from __future__ import annotations
 
 import time
@@ -61,8 +61,9 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
           progress: bool = True) -> dict:
     """Train `model` in place; returns what happened: seconds, precision, device, last loss, epochs gone on from.
 
-    model maps (n, 3, H, W) to logits (n, n_classes). `unfinished` is a file that holds the state after each epoch and is
-    gone at the end; where it is found, training goes on from it. Raises ValueError where there is nothing to learn from.
+    model maps (n, 3, H, W) to logits (n, n_classes). `unfinished` is a file that holds the state after each epoch and
+    is gone at the end; where it is found, training goes on from it. Raises ValueError where there is nothing to learn
+    from and where the loss is no longer a number.
     """
     if len(pictures) < 2:
         raise ValueError(f"There are {len(pictures)} pictures to train on; give at least two.")
@@ -76,7 +77,8 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * recipe.epochs, recipe.final_lr)
     done, loss = _resume(unfinished, model, optimiser, schedule, steps), float("nan")
     bf16 = has_bf16(where)
-    with tqdm(total=recipe.epochs * steps, initial=done * steps, desc="training", disable=not progress, mininterval=2) as bar:
+    with tqdm(total=recipe.epochs * steps, initial=done * steps, desc="training", mininterval=2,
+              disable=not progress) as bar:
         for epoch in range(done, recipe.epochs):
             model.train()
             loss = 0.0
@@ -98,15 +100,16 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
                 bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
             if not np.isfinite(loss):
-                raise ValueError(f"The loss is {loss} after epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}.")
+                raise ValueError(f"The loss is {loss} after epoch {epoch + 1}; use a smaller learning rate than "
+                                 f"{recipe.lr}.")
             if unfinished is not None and epoch + 1 < recipe.epochs:
                 _keep(unfinished, model, optimiser, epoch + 1)
     model.eval().to(memory_format=torch.contiguous_format)
     for path in [] if unfinished is None else (unfinished, unfinished.with_suffix(".json")):
         path.unlink(missing_ok=True)
-    return {"recipe": asdict(recipe), "seed": seed, "device": str(where), "precision": "bfloat16" if bf16 else "float32",
-            "pictures": len(pictures), "last_loss": loss, "gone_on_from_epoch": done,
-            "seconds": round(time.perf_counter() - start, 1)}
+    return {"recipe": asdict(recipe), "seed": seed, "device": str(where),
+            "precision": "bfloat16" if bf16 else "float32", "pictures": len(pictures), "last_loss": loss,
+            "gone_on_from_epoch": done, "seconds": round(time.perf_counter() - start, 1)}
 
 
 def _keep(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, epoch: int) -> None:
@@ -126,7 +129,8 @@ def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimize
         return 0  # a stop between the two files of a save costs the whole run no more than it would have without them
     if tensors:
         where = next(model.parameters()).device
-        model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+        model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                               if name.startswith("model.")})
         for name, parameter in model.named_parameters():
             if f"momentum.{name}" in tensors:
                 optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].to(where)
@@ -138,7 +142,7 @@ def _resume(path: Path | None, model: nn.Module, optimiser: torch.optim.Optimize
 
 @torch.no_grad()
 def predictions(model: nn.Module, pictures: Pictures, batch_size: int = 128) -> torch.Tensor:
-    """The predicted class of each picture, (n,) int64, in float32: numbers that are compared are not rounded to bfloat16."""
+    """The predicted class of each picture, (n,) int64; in float32, for numbers that are compared are not rounded."""
     model.eval()
     where = next(model.parameters()).device
     chunks = torch.arange(len(pictures)).split(batch_size)
