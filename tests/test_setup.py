@@ -110,7 +110,8 @@ def repository(tmp_path):
 @pytest.mark.parametrize("path, kept", [
     ("data/README.md", True), ("data/MNIST/raw/train-images-idx3-ubyte", False), ("data/cache/x.safetensors", False),
     ("figures/figure1_birds.png", True), ("figures/figure1_birds.json", True), ("figures/table1_digits.json", True),
-    ("figures/figure2_digits.png", True), ("figures/figure2_mnist.png", False), ("figures/figure1_cub200.png", False),
+    ("figures/figure2_digits.png", True), ("figures/figure2_mnist.png", False),
+    ("figures/table1_mnist.json", False), ("figures/figure1_cub200.png", False),
     ("figures/figure1_birds.pdf", False), ("figures/executed/00_tour_birds.png", False),
     (".venv/bin/python", False), ("notebooks/.ipynb_checkpoints/a.ipynb", False), ("notebooks/00_tour.ipynb", True),
     ("paperlib/__pycache__/a.pyc", False), ("paperlib.egg-info/PKG-INFO", False), ("requirements.lock", True)])
@@ -168,15 +169,15 @@ if "venv" in sys.argv:
 
 
 class Made:
-    """A folder with the set-up files, a space in its name, and a false Python beside it."""
+    """A folder with the set-up files and a false Python beside it, both under a name with a space."""
 
     def __init__(self, folder: Path):
-        self.folder, self.home = folder, folder / "a clone"
-        self.home.mkdir()
+        self.folder, self.home = folder / "a place", folder / "a place" / "clone"
+        self.home.mkdir(parents=True)
         for name in ("Makefile", "pyproject.toml", "requirements.lock"):
             shutil.copy(ROOT / name, self.home)
-        python = folder / "python"
-        python.write_text(FALSE_PYTHON.format(python=sys.executable, folder=folder))
+        python = self.folder / "python"
+        python.write_text(FALSE_PYTHON.format(python=sys.executable, folder=self.folder))
         python.chmod(0o755)
 
     def make(self, *words: str, python: str = "") -> subprocess.CompletedProcess:
@@ -296,7 +297,7 @@ def test_make_refuses_an_old_python_in_one_sentence(made):
     python.write_text(python.read_text().replace("    exec(", "    sys.version_info = (3, 10, 1)\n    exec("))
     done = made.make("test")
     assert done.returncode != 0 and made.steps() == []
-    assert re.match(r"Python 3\.11 or newer is needed and \S+ is 3\.10; name another.*\nmake", done.stderr)
+    assert re.match(r"Python 3\.11 or newer is needed and .+ is 3\.10; name another.*\nmake", done.stderr)
 
 
 def test_make_refuses_a_missing_python_in_one_sentence(made):
