@@ -1,9 +1,10 @@
-"""Section 4: the numbers of Table 1 (cosines) and Table 2 (accuracies)."""
+"""Section 4: the numbers of Table 1 (cosines), Table 2 (accuracies), and those behind Figure 2 (distances)."""
 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, pairwise_distances_argmin, pairwise_distances_argmin_min
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -57,6 +58,40 @@ def prototype_cosines(prototypes, prototype_labels, Z, y, pairing="all") -> tupl
     """
     own, out = per_class_cosines(prototypes, prototype_labels, Z, y, pairing)
     return float(own.mean()), float(out.mean())
+
+
+def prototype_distances(prototypes, prototype_labels, Z, y) -> tuple[np.ndarray, np.ndarray]:
+    """How near prototypes lie to their class, without a projection (Figure 2) -> (relative (K,), own (K,) bool).
+
+    prototypes (K, D) with labels (K,), points Z (n, D) with labels y (n,). relative: l2 distance of a prototype to the
+    nearest point of its class, in units of that class's median distance from a point to its nearest fellow: at 1 the
+    prototype is as near as points are to one another. own: whether the nearest of all points is of its class.
+    Raises ValueError for wrong shapes, NaN, a label that no point has, or a class with a single point or whose points
+    mostly coincide (it has no unit of distance).
+    """
+    P = check_array(as_array(prototypes), dtype=np.float64, input_name="prototypes")
+    Z = check_array(as_array(Z), dtype=np.float64, input_name="Z")
+    labels, y = column_or_1d(as_array(prototype_labels)), column_or_1d(as_array(y))
+    check_consistent_length(P, labels)
+    check_consistent_length(Z, y)
+    if P.shape[1] != Z.shape[1]:
+        raise ValueError(f"prototypes have {P.shape[1]} dimensions and Z has {Z.shape[1]}: they must share one space.")
+    relative = np.empty(len(P))
+    for c in np.unique(labels):
+        points, mine = Z[y == c], labels == c
+        unit = _spacing(points, c)
+        relative[mine] = pairwise_distances_argmin_min(P[mine], points)[1] / unit
+    return relative, y[pairwise_distances_argmin(P, Z)] == labels
+
+
+def _spacing(points, c):
+    """Median l2 distance of a point (n, D) of class c to its nearest fellow."""
+    if len(points) < 2:
+        raise ValueError(f"class {c} has {len(points)} points in Z: it needs two or more to measure with.")
+    spacing = np.median(NearestNeighbors(n_neighbors=1).fit(points).kneighbors()[0])
+    if spacing == 0:
+        raise ValueError(f"class {c}: most of its points coincide with another: there is no distance to compare with.")
+    return spacing
 
 
 def accuracy(y_true, y_pred) -> float:

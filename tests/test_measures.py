@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from paperlib.kmex import KMEx
-from paperlib.measures import accuracy, per_class_cosines, prototype_cosines
+from paperlib.measures import accuracy, per_class_cosines, prototype_cosines, prototype_distances
 
 
 @pytest.fixture
@@ -82,6 +82,40 @@ def test_cosines_bad_input(table):
     ]:
         with pytest.raises(ValueError, match=message):
             prototype_cosines(*given)
+
+
+def test_distances_against_loops(table):
+    P, labels, Z, y = table
+    relative, own = [], []
+    for p, c in zip(P, labels, strict=True):
+        fellows = [z for z, label in zip(Z, y, strict=True) if label == c]
+        spacing = np.median([sorted(np.linalg.norm(a - b) for b in fellows)[1] for a in fellows])  # [0] is a itself
+        relative.append(min(np.linalg.norm(p - z) for z in fellows) / spacing)
+        own.append(y[min(range(len(Z)), key=lambda i, p=p: np.linalg.norm(p - Z[i]))] == c)
+    found = prototype_distances(P, labels, torch.tensor(Z), y)
+    np.testing.assert_allclose(found[0], relative)
+    assert found[1].tolist() == own and set(own) == {True, False}
+
+
+def test_distances_by_hand():
+    Z, y = [[0.0, 0.0], [2.0, 0.0], [10.0, 0.0], [11.0, 0.0]], ["a", "a", "b", "b"]
+    relative, own = prototype_distances([[0.0, 3.0], [8.0, 0.0], [10.5, 0.0]], ["a", "a", "b"], Z, y)
+    assert relative.tolist() == [1.5, 3.0, 0.5] and own.tolist() == [True, False, True]
+
+
+def test_distances_bad_input(table):
+    P, labels, Z, y = table
+    for given, message in [
+        ((P[:, :4], labels, Z, y), "prototypes have 4 dimensions and Z has 5"),
+        ((P, labels[:5], Z, y), "inconsistent numbers of samples"),
+        ((P, labels, Z, y[:5]), "inconsistent numbers of samples"),
+        ((P, labels, Z * np.nan, y), "Z contains NaN"),
+        ((P, labels, Z[y > 0], y[y > 0]), "class 0 has 0 points"),
+        ((P, labels, Z[2:5], y[2:5]), "class 0 has 1 points"),
+        ((P, labels, np.repeat(Z[:3], 2, axis=0), np.repeat(y[:3], 2)), "class 0: most of its points coincide"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            prototype_distances(*given)
 
 
 def test_accuracy():
