@@ -29,7 +29,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab pairs lock clean
+.PHONY: help setup reproduce test lab notebooks pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -46,6 +46,11 @@ test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+notebooks: $(INSTALLED)  ## run the notebooks in place, as they are committed; ARGS=notebooks/02_*.ipynb for some of them
+	$(RUN) -m jupytext --quiet --to ipynb --update notebooks/*.py
+	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+	  $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update notebooks/*.py

@@ -26,7 +26,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = [Requirement(line) for line in (*PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"]["dev"],
                                          *PROJECT["build-system"]["requires"])]
-PUBLIC = ("help", "setup", "reproduce", "test", "lab", "pairs", "lock", "clean")
+PUBLIC = ("help", "setup", "reproduce", "test", "lab", "notebooks", "pairs", "lock", "clean")
 
 
 def locked() -> list[Requirement]:
