@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.fx.proxy import TraceError
 from torchvision.models.feature_extraction import create_feature_extractor
 
 # Of each family, four blocks that end where the resolution changes, the last one at the pooling; the linear classifier.
@@ -53,10 +57,7 @@ class Backbone(nn.Module):
                  classifier: str = "fc", probe: tuple[int, int, int] = (3, 64, 64)):
         super().__init__()
         self.model, self.blocks, self.classifier_name = model, tuple(blocks), classifier
-        self.classifier = _submodule(model, classifier)
-        if not isinstance(self.classifier, nn.Linear):
-            raise StructureError(f"'{classifier}' is a {type(self.classifier).__name__}, not a linear layer; name the "
-                                 f"network's linear classifier.")
+        self.classifier = _linear(model, classifier)
         self._extract = _extractor(model, self.blocks)
         self.eval()
         self._check(probe)
@@ -159,8 +160,11 @@ def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: 
                          f"blocks='layer1,layer2,layer3,layer4', classifier='fc'.")
     if ":" not in name:
         model = _torchvision_model(name, weights)
-        old = _submodule(model, classifier)
+        old = _linear(model, classifier)
         model.set_submodule(classifier, nn.Linear(old.in_features, n_classes, bias=bias))
+    elif weights == "imagenet":
+        raise ValueError(f"weights='imagenet' are torchvision's; {name!r} is your own: load its weights in its "
+                         f"function, or give the path of a state dict.")
     if weights not in (None, "", "none", "imagenet"):
         _load_weights(model, Path(weights).expanduser(), classifier)
     return Backbone(model, blocks, classifier, probe)
@@ -173,7 +177,7 @@ def _torchvision_model(name: str, weights) -> nn.Module:
     entry = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:
         return torchvision.models.get_model(name, weights=entry)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(f"ImageNet weights for {name} could not be had ({error}); fetch {entry.url} on a machine with "
                          f"a network, put it into {folder}, and run again, or use weights='none'.") from error
@@ -184,9 +188,10 @@ def _own_model(name: str, n_classes: int) -> nn.Module:
     path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {path} for the network {name!r}; write it as 'file.py:function'.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Under a name that hides no other module, whatever the file is called.
+    spec = importlib.util.spec_from_loader(f"own_{path.stem}", SourceFileLoader(f"own_{path.stem}", str(path)))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):
         raise ValueError(f"{path} has no function {function!r}; write the network as 'file.py:function'.")
@@ -196,12 +201,7 @@ def _own_model(name: str, n_classes: int) -> nn.Module:
 def _load_weights(model: nn.Module, path: Path, classifier: str) -> None:
     if not path.is_file():
         raise ValueError(f"There is no file of weights {path}; give 'none', 'imagenet' or the path of a state dict.")
-    # weights_only: a file of weights must not be able to run code.
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    own = model.state_dict()
+    state, own = _read_state(path), model.state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")
              or (name in own and own[name].shape == tensor.shape)}
     try:
@@ -213,12 +213,33 @@ def _load_weights(model: nn.Module, path: Path, classifier: str) -> None:
         raise ValueError(f"{path} does not fit the network: {len(wrong)} names differ, the first is {wrong[0]}.")
 
 
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        # weights_only: a file of weights must not be able to run code.
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}); fetch it again, or save a state "
+                         f"dict: torch.save(net.state_dict(), path).") from error
+    if not (isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())):
+        raise ValueError(f"{path} holds no state dict; make one with torch.save(net.state_dict(), path).")
+    return state
+
+
 def _submodule(model: nn.Module, name: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError as error:
         names = ", ".join(child for child, _ in model.named_children())
         raise StructureError(f"The network has no module {name!r}; its outermost modules are {names}.") from error
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    found = _submodule(model, name)
+    if not isinstance(found, nn.Linear):
+        raise StructureError(f"'{name}' is a {type(found).__name__}, not a linear layer; name the network's linear "
+                             f"classifier.")
+    return found
 
 
 class _Hooked(nn.Module):
@@ -239,6 +260,9 @@ class _Hooked(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+        silent = [name for name in self.blocks if name not in kept]
+        if silent:
+            raise StructureError(f"The forward pass does not run {', '.join(silent)}; name blocks that it runs.")
         return [kept[name] for name in self.blocks]
 
 
@@ -260,8 +284,10 @@ def _extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
         raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last at the pooling.")
     try:
         return _Traced(model, blocks)
+    except TraceError:  # a forward pass that depends on the data
+        return _Hooked(model, blocks)
     except ValueError as error:  # feature extraction's word for a node that is not there
         raise StructureError(f"The network has not all of the blocks {', '.join(blocks)}; see "
                              f"torchvision.models.feature_extraction.get_graph_node_names for its names.") from error
-    except Exception:  # noqa: BLE001 - torch.fx raises many kinds for a forward pass that depends on the data
+    except Exception:  # noqa: BLE001 - torch.fx raises many kinds for what it cannot follow
         return _Hooked(model, blocks)

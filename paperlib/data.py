@@ -69,6 +69,8 @@ class Pictures:
         """Pictures `indices`, normalised, (n, 3, size, size); flipped and cropped at random from `rng` for training."""
         if augment not in AUGMENTS:
             raise ValueError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}.")
+        if augment != "none" and rng is None:
+            raise ValueError(f"augment is {augment!r} and there is no rng; give a numpy.random.Generator.")
         if augment == "none":
             return self.normalise(torch.stack([self.pixels(int(i)) for i in indices]))
         return self.normalise(torch.stack([self._augmented(int(i), "crop" in augment, rng) for i in indices]))
@@ -208,7 +210,7 @@ def _mnist(root, size, normalisation, counts, seed):
     for word in ("train", "test"):
         try:
             split = torchvision.datasets.MNIST(root, train=word == "train", download=False)
-        except (ValueError, AssertionError, RuntimeError) as error:
+        except (ValueError, AssertionError, RuntimeError, KeyError) as error:
             raise DataError(f"MNIST is damaged in {raw}; delete the folder and run again to fetch it.") from error
         pictures[word] = Pictures(_resized(split.data, size), split.targets, normalisation)
     return "MNIST", [str(c) for c in range(10)], pictures, size
@@ -225,29 +227,41 @@ def _download_mnist(root: Path) -> None:
                         f"holds MNIST/raw as data_root.") from error
 
 
-def _cub200(root, size, normalisation, counts, seed, allow_subset: bool = True):
+def _cub200(root, size, normalisation, counts, seed):
     size, folder = size or 224, root / "CUB_200_2011"
     names = ("images.txt", "classes.txt", "image_class_labels.txt", "train_test_split.txt")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise DataError(f"CUB-200-2011 is not in {folder} (missing: {', '.join(missing)}); unpack CUB_200_2011.tgz so "
                         f"that this folder holds them, or give the folder above it as data_root.")
-    paths, classes, label_of, in_train = (
-        dict(line.split(maxsplit=1) for line in (folder / name).read_text().splitlines() if line.strip())
-        for name in names)
+    try:
+        paths, classes, label_of, in_train = (
+            dict(line.strip().split(maxsplit=1) for line in (folder / name).read_text().splitlines() if line.strip())
+            for name in names)
+        number = {class_id: c for c, class_id in enumerate(classes)}
+        label = {i: number[label_of[i]] for i in paths}
+        rows = {word: [i for i in paths if in_train[i] == flag] for word, flag in {"train": "1", "test": "0"}.items()}
+    except (ValueError, KeyError) as error:
+        raise DataError(f"The lists of CUB-200-2011 in {folder} ({', '.join(names)}) are damaged or do not fit one "
+                        f"another; unpack the archive again.") from error
     lost = [path for path in paths.values() if not (folder / "images" / path).is_file()]
     if lost:
         more = " and more" if len(lost) > 5 else ""
         raise DataError(f"{len(lost)} pictures of CUB-200-2011 are missing under {folder / 'images'}: "
                         f"{', '.join(lost[:5])}{more}; unpack the archive again.")
-    number = {class_id: c for c, class_id in enumerate(classes)}
-    pictures = {}
-    for word, flag in {"train": "1", "test": "0"}.items():
-        chosen = [i for i in paths if in_train[i].strip() == flag]
-        pictures[word] = PictureFiles([folder / "images" / paths[i] for i in chosen],
-                                      [number[label_of[i].strip()] for i in chosen], size, normalisation)
-    title = "CUB-200" if len(classes) == CUB_SIZES["classes"] else f"CUB, {len(classes)} of 200 classes"
-    return title, [name.strip().split(".")[-1].replace("_", " ") for name in classes.values()], pictures, size
+    pictures = {word: PictureFiles([folder / "images" / paths[i] for i in chosen], [label[i] for i in chosen], size,
+                                   normalisation) for word, chosen in rows.items()}
+    readable = [name.split(".")[-1].replace("_", " ") for name in classes.values()]
+    return _cub_title(len(classes), pictures), readable, pictures, size
+
+
+def _cub_title(n_classes: int, pictures: dict[str, Pictures]) -> str:
+    """A part of the data set never passes for the whole."""
+    if n_classes != CUB_SIZES["classes"]:
+        return f"CUB, {n_classes} of {CUB_SIZES['classes']} classes"
+    sizes = {word: len(split) for word, split in pictures.items()}
+    whole = sizes["train"] == CUB_SIZES["train"] and sizes["test"] == CUB_SIZES["test"]
+    return "CUB-200" if whole else f"CUB-200, {sizes['train']} + {sizes['test']} pictures"
 
 
 LOADERS = {"digits": _digits, "birds": _birds, "mnist": _mnist, "cub200": _cub200}

@@ -62,7 +62,8 @@ def save(path: Path, tensors: Tensors, manifest: dict) -> None:
     """
     path = Path(path)
     with written_whole(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        # Cloned, for safetensors refuses tensors that share memory, as tied weights do.
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary)
         checksum = sha256(temporary)
     with written_whole(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({**manifest, "sha256": checksum, "versions": versions()}, indent=1) + "\n")
@@ -81,7 +82,7 @@ def load(path: Path) -> tuple[Tensors, dict]:
         if sha256(path) != manifest["sha256"]:
             raise DamagedFile(f"{path} does not have the checksum in its .json; delete both and run again.")
         return load_file(path), manifest
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # ValueError: no JSON, or no text at all
         raise DamagedFile(f"{path} or its .json cannot be read; delete both and run again.") from error
 
 
@@ -93,11 +94,17 @@ def address(folder: Path, kind: str, parameters: dict) -> Path:
     return Path(folder) / f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
 
 
+def unfinished(path: Path) -> Path:
+    """Where the work towards `path` is kept until it is done."""
+    return path.with_name(f"{path.stem}-unfinished.safetensors")
+
+
 def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors, dict]]) -> tuple[Tensors, dict]:
     """The stored result for `parameters`, or `compute(path)` once, stored.
 
-    `compute` returns (tensors, manifest) and may keep what it has half done at `path` under a name of its own. A lock
-    makes a second process that wants the same result wait for the first instead of doing the work twice.
+    `compute` returns (tensors, manifest) and may `save` what it has half done at `unfinished(path)`, which goes once
+    the result is stored. A lock makes a second process that wants the same result wait for the first instead of doing
+    the work twice.
     """
     path = address(cache_folder(), kind, parameters)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +117,8 @@ def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors,
             warnings.warn(f"{error} It is made again now.", stacklevel=2)
         tensors, manifest = compute(path)
         save(path, tensors, {"kind": kind, "parameters": parameters, **manifest})
+        for half in (unfinished(path), unfinished(path).with_suffix(".json")):
+            half.unlink(missing_ok=True)
         return load(path)
 
 

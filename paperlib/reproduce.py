@@ -27,7 +27,6 @@ from paperlib import files
 from paperlib.study import article
 
 NOTEBOOKS = files.REPOSITORY / "notebooks"
-TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
 
 
@@ -67,7 +66,7 @@ def read_profile(name: str, folder: Path = NOTEBOOKS / "profiles") -> dict:
         raise UsageError(f"There is no profile {name!r}; use one of {known}, or the path of a YAML file.")
     try:
         settings = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(settings, dict):
         raise UsageError(f"{path} is not a list of `name: value` lines.")
@@ -79,14 +78,22 @@ def typed(name: str, value: object, default: object) -> object:
     kind = type(default)
     try:
         if isinstance(value, str) and kind is not str:
-            value = yaml.safe_load(value)
+            value = float(value) if kind is float else yaml.safe_load(value)  # to YAML, 1e-3 is a text
         if kind is float and type(value) is int:
             value = float(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         pass
     if type(value) is not kind:
         raise UsageError(f"The parameter {name} is {value!r}; give {article(kind)}, such as {default!r}.")
     return value
+
+
+def pairs(items: list[str]) -> dict[str, str]:
+    """["name=value", ...] of --set as a dictionary. Raises UsageError."""
+    for item in items:
+        if not item.partition("=")[0] or "=" not in item:
+            raise UsageError(f"--set takes NAME=VALUE, not {item!r}.")
+    return dict(item.split("=", 1) for item in items)
 
 
 def choose(settings: dict, notebooks: dict[str, nbformat.NotebookNode]) -> dict[str, dict]:
@@ -140,7 +147,8 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # its warnings are not the reader's concern
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
-            what = f"cell {error.cell_index + 1}: {error.ename}: {_first_line(error.evalue)}; see {failed}"
+            what = (f"In [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
+                    f"{_first_line(error.evalue)}; see {failed}")
             return Result(name, "failed", time.perf_counter() - start, error=what)
         except Exception as error:  # noqa: BLE001 - a kernel that dies must not take the other notebooks with it
             what = f"{type(error).__name__}: {_first_line(str(error))}"
@@ -161,7 +169,7 @@ def _near(path: Path, folder: Path) -> Path:
 
 
 def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[0]
+    return (text.strip().splitlines() or ["no message"])[0][:200]
 
 
 def headline(notebook: nbformat.NotebookNode) -> str:
@@ -233,12 +241,7 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """The command; returns the exit status: 0, 1 where a notebook failed, 2 where the command cannot be run."""
     options = parser().parse_args(argv)
     try:
-        settings = read_profile(options.profile, folder / "profiles")
-        for item in options.settings:
-            name, equals, value = item.partition("=")
-            if not (name and equals):
-                raise UsageError(f"--set takes NAME=VALUE, not {item!r}.")
-            settings[name] = value
+        settings = {**read_profile(options.profile, folder / "profiles"), **pairs(options.settings)}
         out = Path(options.out or files.REPOSITORY / "figures").expanduser().resolve()
         settings["out"] = str(out)
         if options.data_root:
@@ -247,8 +250,9 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
                                  f"--data-root.")
             settings["data_root"] = str(Path(options.data_root).expanduser().resolve())
         settings = {name: _absolute(name, value) for name, value in settings.items()}
-        notebooks = select(options.only, folder)
-        shares = choose(settings, notebooks)
+        # A profile may speak of parameters that only the notebooks left out have; what is typed by hand may not.
+        shares, notebooks = choose(settings, select([], folder)), select(options.only, folder)
+        choose(pairs(options.settings), notebooks)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

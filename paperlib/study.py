@@ -101,8 +101,7 @@ class Study:
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
-        unfinished = path.with_name(f"{path.stem}-unfinished.safetensors")
-        report = training.train(net.model, self.data.train, self.recipe, self.seed, unfinished)
+        report = training.train(net.model, self.data.train, self.recipe, self.seed, files.unfinished(path))
         hits = {word: measures.accuracy(pictures.labels, training.predictions(net.model, pictures))
                 for word, pictures in self._splits.items()}
         return net.model.state_dict(), {"training": report, "accuracy": hits}
