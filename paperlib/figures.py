@@ -6,18 +6,23 @@ Maps are colour-blind safe: one colour for each id (Okabe and Ito), red and blue
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from paperlib import files
 
 PALETTE = sns.color_palette("colorblind", 10)
+# The same ten, in an order whose first five stay furthest apart to a colour-blind eye; grey, the maps' ground, is last.
+CONCEPTS = [PALETTE[i] for i in (0, 3, 8, 9, 5, 4, 2, 1, 6, 7)]
 DIVERGING = "RdBu_r"
 FIGURES = files.REPOSITORY / "figures"
 
@@ -64,25 +69,27 @@ def frame(axis, colour=None) -> None:
         spine.set(visible=colour is not None, linewidth=3, color=colour)
 
 
-def sheet(pictures, titles, columns: int = 7, side: float = 1.25) -> Figure:
-    """Pictures in rows, each with its title."""
-    rows = -(-len(pictures) // columns)
-    size = side * columns, 1.18 * side * rows
+def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None) -> Figure:
+    """Pictures in rows, each with its title (long ones on two lines), framed in colours[i] where that is no None."""
+    rows, wide = -(-len(pictures) // columns), round(13 * side)
+    titles = [textwrap.fill(title, wide) if "\n" not in title else title for title in titles]
+    lines = max(title.count("\n") for title in titles) + 1
+    size = side * columns, (side + 0.16 * lines) * rows
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
-    for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
+    for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or [None] * len(titles), strict=False):
         axis.axis("on")
-        show(axis, picture, title)
+        show(axis, picture, title, colour)
     return figure
 
 
 def overlay(axis, picture, attribution, limit: float):
     """An attribution map (H, W), red for and blue against, about zero, over the picture in grey; returns the image."""
     picture = _array(picture)
-    axis.imshow(picture.mean(0), cmap="gray", vmin=-255, vmax=255)
-    box = (-0.5, picture.shape[2] - 0.5, picture.shape[1] - 0.5, -0.5)
-    image = axis.imshow(_array(attribution), cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.75, extent=box)
+    axis.imshow(picture.mean(0), cmap="gray", vmin=-160, vmax=255)
+    image = axis.imshow(_array(attribution), cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.7,
+                        interpolation="nearest", extent=_extent(picture))
     frame(axis)
     return image
 
@@ -90,10 +97,24 @@ def overlay(axis, picture, attribution, limit: float):
 def segments(axis, picture, ids, colours: dict) -> None:
     """A concept map (H, W) of prototype ids, in the colour of each, over the picture in grey."""
     picture, ids = _array(picture), _array(ids)
-    axis.imshow(picture.mean(0), cmap="gray", vmin=0, vmax=255)
+    axis.imshow(picture.mean(0), cmap="gray", vmin=-120, vmax=255)
     painted = np.array([[to_rgb(colours[int(k)]) for k in row] for row in ids])
-    axis.imshow(painted, alpha=0.6, extent=(-0.5, picture.shape[2] - 0.5, picture.shape[1] - 0.5, -0.5))
+    axis.imshow(painted, alpha=0.6, interpolation="nearest", extent=_extent(picture))
+    axis.add_collection(LineCollection(_borders(ids, *picture.shape[1:]), colors="white", linewidths=0.6))
     frame(axis)
+
+
+def _extent(picture) -> tuple:
+    """Where imshow has to stretch a map so that it covers the picture."""
+    return -0.5, picture.shape[2] - 0.5, picture.shape[1] - 0.5, -0.5
+
+
+def _borders(ids: np.ndarray, height: int, width: int) -> list:
+    """The lines between neighbouring pixels of a map (h, w) whose ids differ, in the pixels of the picture."""
+    dy, dx = height / ids.shape[0], width / ids.shape[1]
+    upright = [((x * dx + dx, y * dy), (x * dx + dx, y * dy + dy)) for y, x in np.argwhere(np.diff(ids, axis=1))]
+    level = [((x * dx, y * dy + dy), (x * dx + dx, y * dy + dy)) for y, x in np.argwhere(np.diff(ids, axis=0))]
+    return [[(x - 0.5, y - 0.5) for x, y in line] for line in upright + level]
 
 
 def evidence(pictures, maps, titles, label: str) -> Figure:
@@ -137,6 +158,35 @@ def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "")
     return figure
 
 
+def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float], xlabel: str) -> Figure:
+    """Dots on a logarithmic scale, a row for each name: values[row][series] are numbers >= 0, zeros at the left edge.
+
+    lines: label -> value, drawn as dashed lines across all rows.
+    """
+    series = list(dict.fromkeys(name for row in values.values() for name in row))
+    numbers = [x for row in values.values() for dots in row.values() for x in dots] + list(lines.values())
+    least, most = (round(np.log10(f(x for x in numbers if x > 0))) for f in (min, max))
+    zero = 10.0 ** (least - 1.5)
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.3 * len(values)), layout="constrained")
+    for i, name in enumerate(series):
+        dots = [(x or zero, y) for y, row in enumerate(values.values()) for x in row.get(name, [])]
+        axis.scatter(*zip(*dots, strict=True), s=30, color=PALETTE[i], marker="oDXs"[i], edgecolors="white",
+                     linewidths=0.4, label=name, zorder=3)
+    for label, x in lines.items():
+        axis.axvline(x, color="0.5", linestyle="--", linewidth=0.8)
+        axis.annotate(label, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+    axis.set(xscale="log", xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
+    axis.set_yticks(range(len(values)), list(values))
+    powers = range(least - least % 2, most + 2, 2)
+    axis.set_xticks([zero] * (0 in numbers) + [10.0**p for p in powers],
+                    ["0"] * (0 in numbers) + [f"$10^{{{p}}}$" for p in powers])
+    axis.minorticks_off()
+    axis.grid(axis="y", color="0.92")
+    figure.legend(loc="outside upper center", ncols=len(series), fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def project(Z: np.ndarray, *others: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     """UMAP in two dimensions, fitted on Z (n, D) and then applied to it and to `others`: a list of (n, 2).
 
@@ -153,23 +203,44 @@ def figure2(train, train_y, test, test_y, crosses, triangles, squares, names) ->
 
     Positions are (n, 2); *_y are classes as indices into `names`; crosses (C, 2) are the raw c_j and triangles (C, 2)
     the c_j rescaled to the mean norm of their class, in the order of names; squares is a list of (K/C, 2), one a class.
+    A number stands beside each class, and a line joins each prototype to the middle of its own class: so many colours
+    are hard to tell apart, for some eyes more than for others.
     """
     colours = sns.husl_palette(len(names), l=0.55)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.4), sharex=True, sharey=True, layout="constrained")
-    marks = {"edgecolors": "black", "linewidths": 0.7, "zorder": 3}
+    middles = np.array([np.median(train[train_y == c], axis=0) for c in range(len(names))])
+    figure, axes = plt.subplots(1, 2, figsize=(11, 6.4), sharex=True, sharey=True, layout="constrained")
     for axis in axes:
         for positions, y, opacity in ((train, train_y, 0.5), (test, test_y, 0.2)):
-            axis.scatter(*positions.T, s=7, c=[colours[c] for c in y], alpha=opacity, linewidths=0)
-        axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    for c in range(len(names)):
-        axes[0].scatter(*crosses[c], marker="X", s=70, color=colours[c], **marks)
-        axes[0].scatter(*triangles[c], marker="^", s=60, color=colours[c], **marks)
-        axes[1].scatter(*np.asarray(squares[c]).T, marker="s", s=45, color=colours[c], **marks)
-    axes[0].set_title("the classifier's columns: × raw, ▲ rescaled to their class's norm")
-    axes[1].set_title("KMEx: ■ centroids of each class")
+            axis.scatter(*positions.T, s=12, c=[colours[c] for c in y], alpha=opacity, linewidths=0)
+        axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[], aspect="equal")
+        _numbers(axis, middles)
+    for c, colour in enumerate(colours):
+        _marks(axes[0], crosses[c:c + 1], middles[c], colour, "X", 55)
+        _marks(axes[0], triangles[c:c + 1], middles[c], colour, "^", 40)
+        _marks(axes[1], np.asarray(squares[c]), middles[c], colour, "s", 20)
+    axes[0].set_title("CNN: columns $c_j$, raw (crosses) and rescaled (triangles)", fontsize=10)
+    axes[1].set_title("KMEx: centroids (squares)", fontsize=10)
     handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), fontsize=7, frameon=False)
+    labels = [f"{c}  {name}" for c, name in enumerate(names, start=1)]
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 6), fontsize=8, frameon=False)
     return figure
+
+
+def _marks(axis, positions, middle, colour, marker: str, size: float) -> None:
+    """Prototypes (n, 2) of one class, each joined to the class's middle by a line."""
+    for position in positions:
+        axis.plot(*zip(position, middle, strict=True), color=colour, linewidth=0.8, zorder=2)
+    axis.scatter(*positions.T, marker=marker, s=size, color=colour, edgecolors="black", linewidths=0.6, zorder=3)
+
+
+def _numbers(axis, middles) -> None:
+    """The number of each class beside its middle (C, 2), on the side that is away from the nearest other class."""
+    for c, middle in enumerate(middles):
+        gaps = np.linalg.norm(middles - middle, axis=1)
+        away = middle - middles[np.argsort(gaps)[min(1, len(middles) - 1)]]
+        offset = 13 * away / max(np.linalg.norm(away), 1e-9)
+        axis.annotate(str(c + 1), middle, offset, textcoords="offset points", fontsize=9, ha="center", va="center",
+                      weight="bold", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
 
 
 def patch(picture, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
@@ -187,40 +258,135 @@ def patch(picture, row: int, column: int, resolution: tuple[int, int], share: fl
     return _array(picture)[:, top:top + side, left:left + side], box
 
 
-def figure1(picture, columns: list[dict], limit: float, title: str = "") -> Figure:
-    """Figure 1 for one picture (3, H, W) uint8: a column for each explainer (B4, B34, B234).
+def figure1(picture, columns: list[dict], title: str = "", target: str = "") -> Figure:
+    """Figure 1 for one picture (3, H, W) uint8: a column for each explainer (B4, B34, B234), as `Study.explain` gives.
 
-    Each column is a dict: name; predicted (h, w), the map among the predicted class's prototypes; everyone (h, w), that
-    among all K; attribution (h, w), drawn over -limit..limit; patches, a list of (prototype id, patch, box, caption).
+    Each column is a dict: name; K, the number of all prototypes; predicted (h, w), the map among the prototypes of the
+    class `target`; everyone (h, w), that among all K; attribution (h, w), drawn on one scale for all columns; patches,
+    a list of (prototype id, patch, box, ...), one for each prototype of the class.
     """
-    figure = plt.figure(figsize=(10.2, 9.4), layout="constrained")
-    parts = figure.subfigures(1, len(columns) + 1, width_ratios=[0.75] + [1] * len(columns))
-    show(parts[0].subplots(1, 1), picture, title)
-    for part, column in zip(parts[1:], columns, strict=True):
-        colours = {k: PALETTE[i % 10] for i, (k, *_) in enumerate(column["patches"])}
-        top, bottom = part.subfigures(2, 1, height_ratios=[3.1, 1])
-        axes = top.subplots(3, 1)
-        segments(axes[0], picture, column["predicted"], colours)
-        axes[0].set_title(f"{column['name']}: concepts of the prediction\n{_count(column['predicted'])}", fontsize=8)
-        ids = np.unique(_array(column["everyone"]))
-        everyone = dict(zip(ids.tolist(), sns.husl_palette(len(ids)), strict=True))
-        segments(axes[1], picture, column["everyone"], everyone)
-        axes[1].set_title(f"among all K\n{_count(column['everyone'])}", fontsize=8)
-        image = overlay(axes[2], picture, column["attribution"], limit)
-        axes[2].set_title("attribution (eq. 11)", fontsize=8)
-        top.colorbar(image, ax=axes[2], shrink=0.8)
-        rows = -(-len(column["patches"]) // 5)
-        small = bottom.subplots(rows, 5, squeeze=False)
-        bottom.suptitle("nearest training patches", fontsize=8)
-        for axis in small.flat[len(column["patches"]):]:
-            axis.axis("off")
-        for axis, (k, piece, box, caption) in zip(small.flat, column["patches"], strict=False):
-            show(axis, piece, caption, colours[k])
+    limit = max(float(np.abs(_array(column["attribution"])).max()) for column in columns)
+    few = len(columns[0]["patches"])
+    rows = -(-few // 5)
+    figure = plt.figure(figsize=(2.1 + 2.75 * len(columns), 8.6 + 0.8 * rows), layout="constrained")
+    grid = figure.add_gridspec(4, len(columns) + 1, width_ratios=[2.1] + [2.75] * len(columns),
+                               height_ratios=[2.7, 0.85 * rows, 2.7, 2.7], wspace=0.04)
+    show(figure.add_subplot(grid[0, 0]), picture)
+    figure.axes[0].set_title(title, fontsize=9)
+    for i, text in enumerate(_legends(few, columns[0]["K"], target), 1):
+        note = figure.add_subplot(grid[i, 0])
+        note.axis("off")
+        note.text(0, 0.5 if i < 3 else 0.75, text, va="center", fontsize=9, transform=note.transAxes)
+    for i, column in enumerate(columns, 1):
+        image = _explanation(figure, picture, column, [grid[row, i] for row in range(4)], limit)
+    bar = figure.colorbar(image, cax=note.inset_axes((0, 0.35, 0.85, 0.09)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label("blue: against, red: for", fontsize=9)
+    return figure
+
+
+def _legends(few: int, K: int, target: str) -> list[str]:  # noqa: N803 - the paper's letter
+    """What stands to the left of Figure 1's rows, from the second."""
+    return [f"Nearest training patch of\neach of the {few} prototypes.\nAbove: its share of the map.\n"
+            "Below: its mean attribution.",
+            f"The map among all\n{K} prototypes (eq. 9).\n\nIn colour: the {few} of the\npredicted class.\n"
+            "Grey: other classes.", "Attribution (eq. 11) to\n" + textwrap.fill(target, 24)]
+
+
+def _explanation(figure, picture, column: dict, cells: list, limit: float):
+    """One column of Figure 1, in its four cells; returns the attribution's image for the colour bar."""
+    mine, everyone = (_array(column[name]) for name in ("predicted", "everyone"))
+    colours = {k: CONCEPTS[i % 10] for i, (k, *_) in enumerate(column["patches"])}
+    others = np.setdiff1d(everyone, list(colours)).tolist()
+    greys = {k: (0.35 + 0.55 * ((7 * i) % 11) / 10,) * 3 for i, k in enumerate(others)}
+    axes = [figure.add_subplot(cells[row]) for row in (0, 2, 3)]
+    segments(axes[0], picture, mine, colours)
+    for number, k in enumerate(colours, 1):
+        _number(axes[0], picture, mine == k, number)
+    axes[0].set_title(f"{column['name']}: {_count(mine)}", fontsize=9)
+    segments(axes[1], picture, everyone, colours | greys)
+    axes[1].set_title(f"{_count(everyone)}, {len(np.intersect1d(everyone, list(colours)))} of the class", fontsize=9)
+    _patches(figure, column, mine, colours, cells[1])
+    image = overlay(axes[2], picture, column["attribution"], limit)
+    lowest, highest = (float(f(_array(column["attribution"]))) for f in (np.min, np.max))
+    axes[2].set_title(f"{lowest:.3g} to {highest:.3g}", fontsize=9)
+    return image
+
+
+def _patches(figure, column: dict, ids: np.ndarray, colours: dict, cell) -> None:
+    """The patches of one explainer, framed in the colours of its map, with share of the map and mean attribution."""
+    grid = cell.subgridspec(-(-len(colours) // 5), 5)
+    for i, (k, piece, box, *_) in enumerate(column["patches"]):
+        axis = figure.add_subplot(grid[i // 5, i % 5])
+        show(axis, piece, f"{i + 1}: {(ids == k).mean():.0%}", colours[k])
+        axis.title.set_size(7.5)
+        if max(box[2:]) < 0.9 * len(piece[0]):
             axis.add_patch(Rectangle(box[:2], box[2], box[3], fill=False, edgecolor="white", linewidth=0.8))
+        if (ids == k).any():
+            mean = _array(column["attribution"])[ids == k].mean()
+            axis.set_xlabel(f"{mean:+.3g}", fontsize=7.5, labelpad=2)
+
+
+def _number(axis, picture, where: np.ndarray, number: int) -> None:
+    """Write a concept's number at the pixel of its segment that is nearest to the segment's middle."""
+    pixels = np.argwhere(where)
+    if len(pixels):
+        y, x = pixels[np.square(pixels - pixels.mean(0)).sum(1).argmin()]
+        dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
+        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=9, ha="center",
+                  va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
+
+
+def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
+    """Attribution maps less their own mean, all on one scale: higher (red) and lower (blue) than the picture's average.
+
+    A row for each picture (3, H, W) uint8, a column for each name of `maps`, whose maps are (h, w), one a picture.
+    """
+    maps = {name: [_array(m) - _array(m).mean() for m in each] for name, each in maps.items()}
+    limit = max(float(np.abs(m).max()) for each in maps.values() for m in each) or 1.0
+    n = len(pictures)
+    figure, axes = plt.subplots(n, len(maps) + 1, figsize=(1.9 * len(maps) + 2.6, 1.9 * n + 0.2), squeeze=False,
+                                layout="constrained")
+    for i, picture in enumerate(pictures):
+        show(axes[i, 0], picture, textwrap.fill(titles[i], 30))
+        for axis, (name, each) in zip(axes[i, 1:], maps.items(), strict=True):
+            image = overlay(axis, picture, each[i], limit)
+            axis.set_title(name if i == 0 else "", fontsize=9)
+    figure.colorbar(image, ax=axes, label="attribution less its mean", shrink=min(1, 1.6 / n + 0.1))
+    return figure
+
+
+def prediction(picture, title: str, names, logits) -> Figure:
+    """A picture (3, H, W) uint8 beside the largest logits, largest first: names and logits have one length."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6), width_ratios=[1, 1.3], layout="constrained")
+    show(left, picture, title)
+    logits = _array(logits)
+    drawn = right.barh(range(len(logits)), logits, color=[PALETTE[0]] + [PALETTE[7]] * (len(logits) - 1))
+    right.bar_label(drawn, [f"{y:.2f}" for y in logits], fontsize=8, padding=3)
+    right.set(yticks=range(len(logits)), yticklabels=names, xlabel="logit")
+    right.invert_yaxis()
+    right.axvline(0, color="0.3", linewidth=0.8)
+    right.margins(x=0.15)
+    sns.despine(figure)
+    return figure
+
+
+def parts(picture, mask, chosen: dict[str, int]) -> Figure:
+    """A picture (3, H, W) uint8 beside its mask (H, W) of parts: `chosen` (name -> number) in colour, the rest grey."""
+    picture, mask = _array(picture), _array(mask)
+    figure, axes = plt.subplots(1, 2, figsize=(5.8, 2.4), layout="constrained")
+    show(axes[0], picture, "the picture")
+    painted = np.where((mask > 0)[..., None], 0.72, 0.95) * np.ones(3)
+    for i, number in enumerate(chosen.values()):
+        painted[mask == number] = CONCEPTS[i % 10]
+    axes[1].imshow(painted)
+    axes[1].set_title("where the two species differ", fontsize=8)
+    frame(axes[1])
+    handles = [Rectangle((0, 0), 1, 1, color=CONCEPTS[i % 10]) for i in range(len(chosen))]
+    figure.legend(handles, list(chosen), loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 
 def _count(ids) -> str:
     n = len(np.unique(_array(ids)))
     return f"{n} id{'s' if n > 1 else ''} on the map"
-
