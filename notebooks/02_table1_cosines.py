@@ -86,11 +86,12 @@ def prototypes_of(study):
 # %%
 def column(study, pairing="all"):
     Z, y = study.embeddings("train")
-    return {name: prototype_cosines(P, labels, Z, y, pairing) for name, (P, labels) in prototypes_of(study).items()}
+    return {name: prototype_cosines(P, labels, Z, y, pairing)
+            for name, (P, labels) in prototypes_of(study).items()}
 
 table = {study.dataset: column(study) for study in studies}
-pd.concat({study.data.title: pd.DataFrame(table[study.dataset], index=["class", "out"]).T.round(2) for study in studies},
-          axis=1)
+pd.concat({study.data.title: pd.DataFrame(table[study.dataset], index=["class", "out"]).T.round(2)
+           for study in studies}, axis=1)
 
 # %% [markdown]
 # The published numbers, for comparison (ResNet34 with ImageNet weights):
@@ -103,7 +104,7 @@ pd.concat({name: pd.DataFrame({model: row[name] for model, row in TABLE1.items()
 for study in studies:
     cnn, (name, centroid) = table[study.dataset]["CNN"], list(table[study.dataset].items())[1]
     print(f"{study.data.title}: a column of the classifier has cosine {cnn[0]:.2f} with its own class, a centroid "
-          f"{centroid[0]:.2f}; with other classes {cnn[1]:.2f} and {centroid[1]:.2f}.")
+          f"{centroid[0]:.2f}; with the other classes {cnn[1]:.2f} and {centroid[1]:.2f}.")
 
 # %% [markdown]
 # ## Class by class
@@ -168,8 +169,9 @@ for study in studies:
     one, many = (f"KMEx (K/C={k})" for k in (1, study.k))
     every, near = (pairings[study.data.title, pairing] for pairing in ("all", "nearest"))
     word = {True: "falls", False: "rises"}
-    print(f"{study.data.title}: from {one} to {many} the class cosine {word[every[many] < every[one]]} from {every[one]:.2f} to "
-          f"{every[many]:.2f} over all pairs, and {word[near[many] < near[one]]} to {near[many]:.2f} with the nearest.")
+    print(f"{study.data.title}: from {one} to {many} the class cosine {word[every[many] < every[one]]} from "
+          f"{every[one]:.2f} to {every[many]:.2f} over all pairs, "
+          f"and {word[near[many] < near[one]]} to {near[many]:.2f} with the nearest.")
 
 # %% [markdown]
 # ## The numbers, kept
