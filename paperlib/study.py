@@ -16,7 +16,8 @@ import torch
 
 from paperlib import backbone as backbones
 from paperlib import data, figures, files, measures, training
-from paperlib.concepts import ConceptExplainer
+from paperlib.attribution import upstream
+from paperlib.concepts import ConceptExplainer, predicted_class
 from paperlib.kmex import KMEx
 
 # Prototypes a class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
@@ -186,6 +187,24 @@ class Study:
             pixels = self.data.train.pixels(image)
             found.append((k, *figures.patch(pixels, row, column, explainer.resolution_), f"#{image}"))
         return found
+
+    def explain(self, picture: int, split: str = "test") -> list[dict]:
+        """How B4, B34 and B234 explain the class that the backbone predicts for one picture: the columns of Figure 1.
+
+        Each is a dict: name; K, the number of all prototypes; predicted and everyone, maps (h, w) of the nearest
+        prototype's id among the predicted class's and among all K (eq. 9); attribution (h, w), eq. 11 and its way
+        upstream; patches, as `patches` gives them. Raises ValueError for a number that the split does not have.
+        """
+        pictures, explainers = self._splits[split], self.explainers()
+        if not 0 <= picture < len(pictures):
+            raise ValueError(f"picture is {picture}; {self.data.title} has {len(pictures)} {split} pictures, "
+                             f"give 0 to {len(pictures) - 1}.")
+        features = self.trained.features(pictures.batch([picture]))
+        c = predicted_class(self.trained, features)
+        attribution = upstream(features, self.trained.C, explainers, c)
+        return [{"name": e.name, "K": len(e.prototypes_), "predicted": e.maps_from_features(features, c)[0].cpu(),
+                 "everyone": e.maps_from_features(features)[0].cpu(), "attribution": attribution[e.name][0].cpu(),
+                 "patches": self.patches(e, int(c))} for e in explainers]
 
     def settings(self) -> dict:
         """The settings as plain values, for the .json beside a figure; a path of one's own keeps its last part only."""
