@@ -203,26 +203,28 @@ def figure2(train, train_y, test, test_y, crosses, triangles, squares, names) ->
 
     Positions are (n, 2); *_y are classes as indices into `names`; crosses (C, 2) are the raw c_j and triangles (C, 2)
     the c_j rescaled to the mean norm of their class, in the order of names; squares is a list of (K/C, 2), one a class.
-    A number stands beside each class, and a line joins each prototype to the middle of its own class: so many colours
-    are hard to tell apart, for some eyes more than for others.
+    A number (or a name, if all are short) stands beside each class, and a line joins each prototype to the middle
+    of its own class: so many colours are hard to tell apart, for some eyes more than for others.
     """
     colours = sns.husl_palette(len(names), l=0.55)
     middles = np.array([np.median(train[train_y == c], axis=0) for c in range(len(names))])
+    short = max(map(len, names)) <= 3
     figure, axes = plt.subplots(1, 2, figsize=(11, 6.4), sharex=True, sharey=True, layout="constrained")
     for axis in axes:
         for positions, y, opacity in ((train, train_y, 0.5), (test, test_y, 0.2)):
             axis.scatter(*positions.T, s=12, c=[colours[c] for c in y], alpha=opacity, linewidths=0)
         axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[], aspect="equal")
-        _numbers(axis, middles)
+        _beside(axis, middles, names if short else range(1, len(names) + 1))
     for c, colour in enumerate(colours):
         _marks(axes[0], crosses[c:c + 1], middles[c], colour, "X", 55)
         _marks(axes[0], triangles[c:c + 1], middles[c], colour, "^", 40)
         _marks(axes[1], np.asarray(squares[c]), middles[c], colour, "s", 20)
     axes[0].set_title("CNN: columns $c_j$, raw (crosses) and rescaled (triangles)", fontsize=10)
     axes[1].set_title("KMEx: centroids (squares)", fontsize=10)
-    handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
-    labels = [f"{c}  {name}" for c, name in enumerate(names, start=1)]
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 6), fontsize=8, frameon=False)
+    if not short:
+        handles = [plt.Line2D([], [], marker="o", linestyle="", color=colour) for colour in colours]
+        labels = [f"{c}  {name}" for c, name in enumerate(names, start=1)]
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 6), fontsize=8, frameon=False)
     return figure
 
 
@@ -233,14 +235,14 @@ def _marks(axis, positions, middle, colour, marker: str, size: float) -> None:
     axis.scatter(*positions.T, marker=marker, s=size, color=colour, edgecolors="black", linewidths=0.6, zorder=3)
 
 
-def _numbers(axis, middles) -> None:
-    """The number of each class beside its middle (C, 2), on the side that is away from the nearest other class."""
-    for c, middle in enumerate(middles):
+def _beside(axis, middles, texts) -> None:
+    """The text of each class beside its middle (C, 2), on the side that is away from the nearest other class."""
+    for text, middle in zip(texts, middles, strict=True):
         gaps = np.linalg.norm(middles - middle, axis=1)
         away = middle - middles[np.argsort(gaps)[min(1, len(middles) - 1)]]
         offset = 13 * away / max(np.linalg.norm(away), 1e-9)
-        axis.annotate(str(c + 1), middle, offset, textcoords="offset points", fontsize=9, ha="center", va="center",
-                      weight="bold", zorder=5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
+        axis.annotate(str(text), middle, offset, textcoords="offset points", fontsize=9, ha="center", va="center",
+                      weight="bold", zorder=2.5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
 
 
 def patch(picture, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
