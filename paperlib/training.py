@@ -37,8 +37,8 @@ RECIPES = {
     "mnist": Recipe(),
     "stl10": Recipe(epochs=30, augment="flip+crop"),
     "cub200": Recipe(epochs=30, batch_size=32, augment="flip+crop"),
-    "digits": Recipe(epochs=20, batch_size=64, lr=0.05, momentum=0.9, weight_decay=5e-4),
-    "birds": Recipe(epochs=20, batch_size=64, lr=0.05, momentum=0.9, weight_decay=5e-4, augment="flip+crop"),
+    "digits": Recipe(epochs=15, batch_size=64, lr=0.05, momentum=0.9, weight_decay=5e-4),
+    "birds": Recipe(epochs=10, batch_size=64, lr=0.05, momentum=0.9, weight_decay=5e-4, augment="flip+crop"),
 }
 
 
