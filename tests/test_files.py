@@ -209,7 +209,8 @@ def test_second_process_waits_for_the_first(fresh_cache, tmp_path):
 
 
 def test_address_differs_for_different_parameters(tmp_path):
-    settings = [{"dataset": "digits"}, {"dataset": "birds"}, *({"dataset": "digits", "seed": s} for s in (0, 1, 1.0, "1"))]
+    settings = [{"dataset": "digits"}, {"dataset": "birds"}]
+    settings += [{"dataset": "digits", "seed": seed} for seed in (0, 1, 1.0, "1")]
     paths = {files.address(tmp_path, kind, s) for s in settings for kind in ("checkpoint", "kmex")}
     assert len(paths) == 2 * len(settings)
     assert files.address(tmp_path, "kmex", {"a": 1, "b": 2}) == files.address(tmp_path, "kmex", {"b": 2, "a": 1})
