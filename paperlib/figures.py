@@ -118,17 +118,19 @@ def _borders(ids: np.ndarray, height: int, width: int) -> list:
 
 
 def evidence(pictures, maps, titles, label: str) -> Figure:
-    """Each picture above its class evidence map (h, w), all maps on one scale about zero, with a colour bar."""
+    """Each picture above its class evidence map (h, w) and the map's mean, all maps on one scale about zero."""
     n, limit = len(pictures), max(float(np.abs(m).max()) for m in map(_array, maps))
     figure, axes = plt.subplots(2, n, figsize=(1.7 * n + 0.8, 3.7), squeeze=False, layout="constrained")
     for i in range(n):
         show(axes[0, i], pictures[i], titles[i])
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
+        axes[1, i].set_xlabel(f"mean {_array(maps[i]).mean():.2f}", fontsize=8)
     figure.colorbar(image, ax=axes[1], label=label, shrink=0.9)
     return figure
 
 
-def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, float] | None = None) -> Figure:
+def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, float] | None = None,
+         decimals: int = 2) -> Figure:
     """Grouped bars: values[group][bar], each with its number on top."""
     groups, names = list(values), list(next(iter(values.values())))
     figure, axis = plt.subplots(figsize=(1.5 + 0.62 * len(groups) * len(names), 3.2), layout="constrained")
@@ -137,7 +139,7 @@ def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, 
         heights = [values[group][name] for group in groups]
         drawn = axis.bar(np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width, heights, width, label=name,
                          color=PALETTE[i % 10])
-        axis.bar_label(drawn, [f"{h:.2f}" for h in heights], fontsize=7, padding=2)
+        axis.bar_label(drawn, [f"{h:.{decimals}f}" for h in heights], fontsize=7, padding=2)
     axis.axhline(0, color="0.3", linewidth=0.8)
     axis.set(xticks=range(len(groups)), xticklabels=groups, ylabel=ylabel, ylim=limits)
     axis.margins(y=0.12)

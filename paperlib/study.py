@@ -158,8 +158,10 @@ class Study:
 
         def compute():
             return explainer.fit(self.trained, self.data.train, self.data.train.labels).state()
+        # The vote comes after fitting: explainers that differ in it alone share their prototypes.
+        fitting = {k: str(v) for k, v in options.items() if k != "vote"}
         tensors, manifest = self._cached("explainer", {"blocks": explainer.name, "trained_blocks": self.trained.blocks,
-                                                      **{k: str(v) for k, v in options.items()}}, compute)
+                                                      **fitting}, compute)
         fitted = ConceptExplainer.from_state(explainer.get_params(), tensors)
         fitted.seconds_ = manifest["seconds"]
         return fitted
