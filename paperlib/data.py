@@ -5,8 +5,10 @@ give one normalised (3, H, W) tensor at a time, so that no data set need fit in 
 """
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,11 @@ class Pictures:
     def _larger(self, i: int) -> torch.Tensor:
         return TF.pad(self.pixels(i), self.pad)
 
+    def content(self) -> bytes:
+        """A checksum of the pixels before normalisation, and the labels."""
+        pixels = np.ascontiguousarray(self.raw.numpy())
+        return hashlib.sha256(pixels).digest() + self.labels.numpy().tobytes()
+
     def subset(self, per_class: int) -> Pictures:
         """The first `per_class` pictures of each class, in their order; all of them for 0."""
         if per_class == 0:
@@ -107,6 +114,10 @@ class PictureFiles(Pictures):
         super().__init__(np.asarray(paths, dtype=object), labels, normalisation)
         self.size = size
 
+    def content(self) -> bytes:
+        names = [f"{path.name} {path.stat().st_size}" for path in self.raw]
+        return "\n".join(names).encode() + self.labels.numpy().tobytes()
+
     def pixels(self, i: int) -> torch.Tensor:
         return TF.center_crop(self._larger(i), self.size)
 
@@ -128,6 +139,11 @@ class Dataset:
     train: Pictures
     test: Pictures
     size: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with any pixel or label (for pictures in files: with any name, length or label)."""
+        return hashlib.sha256(b"".join([self.train.content(), self.test.content()])).hexdigest()[:16]
 
 
 def load(name: str, data_root: str | Path = "", size: int = 0, normalisation: str = "imagenet",

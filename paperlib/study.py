@@ -14,8 +14,8 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from paperlib import __version__, data, figures, files, measures, training
 from paperlib import backbone as backbones
-from paperlib import data, figures, files, measures, training
 from paperlib.attribution import upstream
 from paperlib.concepts import ConceptExplainer, predicted_class
 from paperlib.kmex import KMEx
@@ -96,6 +96,7 @@ class Study:
         parameters = {
             "dataset": self.dataset, "size": self.data.size, "normalisation": self.normalisation,
             "pictures": [len(self.data.train), len(self.data.test)], "classes": len(self.data.classes),
+            "fingerprint": self.data.fingerprint,
             "backbone": Path(self.backbone).name, "code": _checksum(self.backbone.rsplit(":", 1)[0]),
             "weights": _checksum(self.weights) or self.weights, "recipe": asdict(self.recipe), "seed": self.seed}
         return files.cached("checkpoint", parameters, self._train)
@@ -116,8 +117,9 @@ class Study:
         def timed(path):
             start = perf_counter()
             return compute(), {"seconds": round(perf_counter() - start, 2)}
+        # The package's version is part of the name: what an older way of computing gave is not taken for a newer one's.
         parameters = {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size,
-                      **parameters}
+                      "paperlib": __version__, **parameters}
         return files.cached(kind, parameters, timed)
 
     def embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
