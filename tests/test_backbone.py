@@ -1,0 +1,371 @@
+"""The structure that Theorem 1 needs, checked by numbers; networks by name, of one's own, and their weights."""
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from paperlib import backbone
+from paperlib.backbone import Backbone, StructureError, build
+
+OWN = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Two blocks, average pooling, linear classifier."""
+    def __init__(self, n_classes, bias=True):
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.unused = nn.Identity()
+        self.head = nn.Linear(6, n_classes, bias=bias)
+
+    def forward(self, x):
+        return self.head(self.two(self.one(x)).mean((2, 3)))
+
+class Wilful(Net):
+    """torch.fx cannot follow it: what it does depends on the numbers."""
+    def forward(self, x):
+        h = self.one(x)
+        if h.sum() < 0:
+            h = -h
+        return self.head(self.two(h).mean((2, 3)))
+
+class Other(Net):
+    """A norm after the pooling."""
+    def __init__(self, n_classes):
+        super().__init__(n_classes)
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x):
+        return self.head(self.norm(self.two(self.one(x)).mean((2, 3))))
+
+class Max(Net):
+    """Pools by the maximum, which is no module."""
+    def forward(self, x):
+        return self.head(self.two(self.one(x)).amax((2, 3)))
+
+not_callable = 3
+'''
+BLOCKS = {"blocks": ("one", "two"), "classifier": "head"}
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "nets.py"
+    path.write_text(textwrap.dedent(OWN))
+    return path
+
+
+def own_net(own, name: str = "Net", n_classes: int = 3) -> nn.Module:
+    """The module of the file above, not wrapped."""
+    torch.manual_seed(0)
+    return build(f"{own}:{name}", n_classes, **BLOCKS).model
+
+
+def pictures(n: int = 3, size: int = 64) -> torch.Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def lively(net: Backbone) -> None:
+    """Bring an untrained network's logits to the scale of trained ones: compared at 1e-3, they would all look equal."""
+    with torch.no_grad():
+        net.classifier.weight.mul_(10 / net(pictures()).abs().max())
+
+
+# The structure
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet", "efficientnet_b0"])
+def test_forward_is_the_classifier_of_the_mean_of_the_last_block(name):
+    torch.manual_seed(0)
+    net, x = build(name, 7), pictures()
+    lively(net)
+    features, y = net.features(x), net(x)
+    assert len(features) == len(net.blocks) == 4 and net.bias is None
+    assert y.shape == (3, 7) and not torch.allclose(y[0], y[1], atol=1e-2)
+    h, expected = features[-1], torch.zeros(3, 7)
+    for i in range(3):
+        z = torch.stack([channel.sum() / channel.numel() for channel in h[i]])
+        for j in range(7):
+            expected[i, j] = (z * net.C[:, j]).sum()
+    torch.testing.assert_close(y, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(net.classify(net.embed(x)), y, atol=1e-4, rtol=1e-4)
+    assert net.C.shape == (h.shape[1], 7) and net.n_classes == 7
+    sides = [f.shape[-1] for f in features]
+    assert sides == sorted(set(sides), reverse=True), "each block is at a resolution of its own"
+    assert all(f.dtype == torch.float32 and not f.requires_grad for f in features) and not y.requires_grad
+
+
+def test_features_are_those_of_the_named_modules():
+    net, x = build("resnet18", 3), pictures(2)
+    m, expected = net.model, []
+    with torch.no_grad():
+        h = m.maxpool(m.relu(m.bn1(m.conv1(x))))
+        for layer in (m.layer1, m.layer2, m.layer3, m.layer4):
+            h = layer(h)
+            expected.append(h)
+    for found, wanted in zip(net.features(x), expected, strict=True):
+        assert torch.equal(found, wanted)
+
+
+def test_vgg_is_refused_for_its_layers_after_pooling():
+    layers = torchvision.models.vgg.make_layers([8, "M", 16, "M"])
+    small = torchvision.models.VGG(layers, num_classes=5, init_weights=False)
+    small.classifier[0] = nn.Linear(16 * 7 * 7, 4096)
+    with pytest.raises(StructureError) as caught:
+        Backbone(small, ("features",), "classifier.6")
+    assert str(caught.value) == (
+        "VGG is not blocks, average pooling, linear classifier: between 'features' and 'classifier.6' stand Linear "
+        "(classifier.0), ReLU (classifier.1), Linear (classifier.3), ReLU (classifier.4); Theorem 1 does not apply.")
+
+
+def test_convnext_is_refused_for_its_norm_after_pooling():
+    with pytest.raises(StructureError, match=r"'classifier.2' stand LayerNorm2d \(classifier.0\); Theorem 1"):
+        build("convnext_tiny", 5)
+
+
+def test_own_network_with_a_norm_after_pooling_is_refused(own):
+    with pytest.raises(StructureError, match=r"^Other is not .*'two' and 'head' stand LayerNorm \(norm\); Theorem 1"):
+        build(f"{own}:Other", 3, **BLOCKS)
+
+
+def test_pooling_that_is_no_average_is_refused(own):
+    with pytest.raises(StructureError, match="something else than average pooling that is no module of its own"):
+        build(f"{own}:Max", 3, **BLOCKS)
+
+
+def test_last_block_must_be_the_last(own):
+    with pytest.raises(StructureError, match=r"between 'one' and 'head' stand .*Conv2d \(two.0\).*Theorem 1"):
+        build(f"{own}:Net", 3, blocks=("one",), classifier="head")
+
+
+@pytest.mark.parametrize("net", ["Net", "Wilful"])
+def test_wrong_block_name(own, net):
+    with pytest.raises(StructureError, match="has not all of the blocks one, three|has no module 'three'"):
+        build(f"{own}:{net}", 3, blocks=("one", "three"), classifier="head")
+
+
+def test_block_that_does_not_run(own):
+    with pytest.raises(StructureError, match="does not run unused; name blocks that it runs"):
+        build(f"{own}:Wilful", 3, blocks=("one", "unused"), classifier="head")
+
+
+def test_no_block_is_named(own):
+    with pytest.raises(StructureError, match="No block is named"):
+        Backbone(own_net(own), (), "head")
+
+
+def test_wrong_classifier_name():
+    with pytest.raises(StructureError, match=r"no module 'head'; its outermost modules are conv1, .*fc\.$"):
+        build("resnet18", 3, classifier="head")
+
+
+def test_classifier_that_is_not_linear(own):
+    with pytest.raises(StructureError, match="'layer4' is a Sequential, not a linear layer; name the network's linear"):
+        build("resnet18", 3, classifier="layer4")
+    with pytest.raises(StructureError, match="'one.0' is a Conv2d, not a linear layer"):
+        build(f"{own}:Net", 3, blocks=("one", "two"), classifier="one.0")
+
+
+# By name
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="no classification network named 'resnet19'; use one such as resnet34"):
+        build("resnet19", 3)
+
+
+def test_unknown_family_must_name_its_blocks():
+    with pytest.raises(ValueError, match=r"classifier of 'squeezenet1_0' are not known; name them, as in\s+blocks="):
+        build("squeezenet1_0", 3)
+
+
+def test_same_seed_same_first_weights():
+    nets = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        nets.append(build("resnet18", 3).model.state_dict())
+    assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0])
+    assert not torch.equal(nets[0]["fc.weight"], nets[2]["fc.weight"])
+
+
+def test_bias_on_request():
+    net, x = build("resnet18", 3, bias=True), pictures(2)
+    assert net.bias.shape == (3,)
+    torch.testing.assert_close(net(x), net.embed(x) @ net.C + net.bias, atol=1e-5, rtol=1e-4)
+
+
+def test_features_are_those_of_evaluation_even_after_train(own):
+    net, x = Backbone(own_net(own), **BLOCKS), pictures()
+    expected, y, statistics = net.features(x), net(x), net.model.two[1].running_mean.clone()
+    for wake in (net.train, net.model.train):
+        wake()
+        for found, wanted in zip(net.features(x), expected, strict=True):
+            assert torch.equal(found, wanted)
+        wake()
+        assert torch.equal(net(x), y)
+    assert torch.equal(net.model.two[1].running_mean, statistics)
+
+
+@pytest.mark.parametrize("name", ["Net", "Wilful"])
+def test_features_follow_weights_that_are_loaded_or_trained_later(own, name):
+    net, x = Backbone(own_net(own, name), **BLOCKS), pictures()
+    before = net.features(x)[-1]
+    net.model.load_state_dict({k: v + 0.1 if v.is_floating_point() else v for k, v in net.model.state_dict().items()})
+    assert not torch.allclose(net.features(x)[-1], before)
+    torch.testing.assert_close(net(x), net.classify(net.embed(x)))
+    net.to(torch.float64)
+    torch.testing.assert_close(net(x.double()), net.model(x.double()).detach())
+
+
+# Of one's own
+
+def test_own_network_keeps_its_bias(own):
+    net, x = build(f"{own}:Net", 3, **BLOCKS), pictures()
+    assert isinstance(net._extract, backbone._Traced)
+    assert torch.equal(net.bias, net.model.head.bias.detach()) and net.bias.abs().sum() > 0
+    torch.testing.assert_close(net(x), net.embed(x) @ net.C + net.bias)
+    assert torch.equal(net(x), net.model(x).detach())
+
+
+def test_network_that_cannot_be_traced_gives_the_same_features(own):
+    traced, hooked = Backbone(own_net(own, "Net"), **BLOCKS), Backbone(own_net(own, "Wilful"), **BLOCKS)
+    assert isinstance(hooked._extract, backbone._Hooked)
+    x = pictures()
+    for found, wanted in zip(hooked.features(x), traced.features(x), strict=True):
+        assert torch.equal(found, wanted)
+    torch.testing.assert_close(hooked(x), hooked.embed(x) @ hooked.C + hooked.bias)
+    assert not any(module._forward_hooks for module in hooked.modules())
+
+
+def test_hooked_blocks_come_in_the_order_named(own):
+    net = backbone._Hooked(own_net(own), ("two", "one"))
+    assert [f.shape[1] for f in net(pictures())] == [6, 4]
+
+
+@pytest.mark.parametrize("name, message", [("{folder}/none.py:Net", "There is no file .*none.py for the network"),
+                                           ("{own}:Nett", "has no function 'Nett'; write the network as"),
+                                           ("{own}:not_callable", "has no function 'not_callable'")])
+def test_own_network_that_is_not_there(own, name, message):
+    with pytest.raises(ValueError, match=message):
+        build(name.format(own=own, folder=own.parent), 3, **BLOCKS)
+
+
+def test_own_network_must_name_its_blocks(own):
+    with pytest.raises(ValueError, match="The blocks and the classifier of '.*:Net' are not known"):
+        build(f"{own}:Net", 3)
+
+
+def test_own_file_may_be_called_like_a_module(own):
+    path = own.rename(own.with_name("json.py"))
+    assert build(f"{path}:Net", 3, **BLOCKS).n_classes == 3
+    assert sys.modules["json"] is json
+
+
+# Weights
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("n_classes, bias, head_is_kept", [(3, True, True), (5, True, False), (3, False, True)])
+def test_weights_from_a_file(tmp_path, own, suffix, n_classes, bias, head_is_kept):
+    donor = own_net(own)
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(donor.state_dict(), tmp_path / f"weights{suffix}")
+    wanted = own.read_text().replace("bias=True", f"bias={bias}")
+    own.write_text(wanted)
+    torch.manual_seed(1)
+    net = build(f"{own}:Net", n_classes, str(tmp_path / f"weights{suffix}"), **BLOCKS)
+    for name, tensor in net.model.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(tensor, donor.state_dict()[name])
+    assert torch.equal(net.C.T, donor.head.weight) if head_is_kept else net.C.shape == (6, n_classes)
+
+
+def test_weights_of_another_head_for_a_torchvision_network(tmp_path):
+    torch.manual_seed(5)
+    donor = torchvision.models.resnet18()  # 1000 classes and a bias
+    torch.save(donor.state_dict(), tmp_path / "w.pth")
+    net = build("resnet18", 3, tmp_path / "w.pth")
+    assert torch.equal(net.model.layer4[1].conv2.weight, donor.layer4[1].conv2.weight)
+    assert net.C.shape == (512, 3) and net.bias is None
+
+
+def test_weights_that_do_not_fit(tmp_path, own):
+    state = own_net(own).state_dict()
+    torch.save({**state, "one.0.weight": torch.zeros(9, 3, 3, 3)}, tmp_path / "shape.pth")
+    torch.save({f"net.{k}": v for k, v in state.items()}, tmp_path / "names.pth")
+    torch.save({k: v for k, v in state.items() if k != "one.0.bias"}, tmp_path / "lacks.pth")
+    for name, message in {"shape": "does not fit the network: size mismatch for one.0.weight",
+                          "names": "does not fit the network: [0-9]+ names differ, the first is one.0.weight",
+                          "lacks": "1 names differ, the first is one.0.bias"}.items():
+        with pytest.raises(ValueError, match=message):
+            build(f"{own}:Net", 3, tmp_path / f"{name}.pth", **BLOCKS)
+
+
+def test_file_of_weights_that_is_not_there(own, tmp_path):
+    with pytest.raises(ValueError, match="There is no file of weights .*gone.pth; give 'none', 'imagenet' or the path"):
+        build(f"{own}:Net", 3, tmp_path / "gone.pth", **BLOCKS)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half of an archive"])
+def test_damaged_file_of_weights(own, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} cannot be read as weights .*fetch it again, or save a state"):
+        build(f"{own}:Net", 3, tmp_path / name, **BLOCKS)
+
+
+def test_pickled_network_is_not_run(own, tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
+    torch.save({"epoch": 3, "state_dict": own_net(own).state_dict()}, tmp_path / "run.pth")
+    with pytest.raises(ValueError, match="net.pth cannot be read as weights .*or save a state"):
+        build(f"{own}:Net", 3, tmp_path / "net.pth", **BLOCKS)
+    with pytest.raises(ValueError, match="run.pth holds no state dict"):
+        build(f"{own}:Net", 3, tmp_path / "run.pth", **BLOCKS)
+
+
+def test_imagenet_weights_are_torchvisions(own):
+    with pytest.raises(ValueError, match="weights='imagenet' are torchvision's; .*is your own"):
+        build(f"{own}:Net", 3, "imagenet", **BLOCKS)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty folder of downloaded weights, and no network."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+
+    def download(*_, **__):
+        raise URLError("Temporary failure in name resolution")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_imagenet_weights_without_a_network(hub):
+    with pytest.raises(ValueError) as caught:
+        build("resnet18", 3, "imagenet")
+    sentence = str(caught.value)
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    assert sentence.startswith("ImageNet weights for resnet18 could not be had (<urlopen error Temporary failure")
+    assert f"fetch {url} on a machine with a network, put it into {hub}, and run again" in sentence
+    assert "\n" not in sentence
+
+
+def test_imagenet_weights_that_were_put_into_the_folder_are_used(hub):
+    torch.manual_seed(5)
+    donor = torchvision.models.resnet18()
+    path = hub / torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+    torch.save(donor.state_dict(), path)
+    net = build("resnet18", 3, "imagenet")
+    assert torch.equal(net.model.conv1.weight, donor.conv1.weight) and net.C.shape == (512, 3)
+    path.write_bytes(b"half")
+    with pytest.raises(ValueError, match="could not be had"):
+        build("resnet18", 3, "imagenet")
