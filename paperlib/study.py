@@ -129,7 +129,7 @@ class Study:
         def compute():
             chunks = torch.arange(len(pictures)).split(128)
             return {"Z": torch.cat([self.trained.embed(pictures.batch(i)).cpu() for i in chunks])}
-        tensors, _ = self._cached("embeddings", {"split": split, "n": len(pictures)}, compute)
+        tensors, _ = self._cached("embeddings", {"split": split, "fingerprint": self.data.fingerprint}, compute)
         return tensors["Z"].numpy(), pictures.labels.numpy()
 
     def kmex(self, k: int = 0) -> KMEx:
@@ -179,7 +179,9 @@ class Study:
         def compute():
             found = explainer.evaluate(self.trained, pictures, pictures.labels)
             return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in found.items()}
-        key = {"split": split, "explainer": explainer.name, "k": self.k, "seed": self.seed, "n_init": self.n_init}
+        # The same weights may meet other test pictures, and the same numbers of blocks other blocks.
+        key = {"split": split, "fingerprint": self.data.fingerprint, "explainer": explainer.name,
+               "trained_blocks": self.trained.blocks, "k": self.k, "seed": self.seed, "n_init": self.n_init}
         tensors, _ = self._cached("evaluation", {**key, **{k: str(v) for k, v in choices.items()}}, compute)
         return {name: tensor.item() for name, tensor in tensors.items()}
 

@@ -74,7 +74,7 @@ def test_weights_are_those_of_the_recipe_written_out(monkeypatch, momentum):
     W, b = (p.detach().clone().double() for p in model.parameters())
     train(model, pictures(), recipe, seed=5, progress=False)
     x, y = pictures().batch(range(44)).flatten(1).double(), torch.eye(2).double()[pictures().labels]
-    steps, t, v = 3 * 4, 0, [torch.zeros_like(W), torch.zeros_like(b)]  # an epoch is four batches of ten: four are dropped
+    steps, t, v = 3 * 4, 0, [torch.zeros_like(W), torch.zeros_like(b)]  # four batches of ten an epoch: four are dropped
     for epoch in range(3):
         rng = np.random.default_rng([5, epoch])
         rng.integers(2**31)
@@ -156,7 +156,7 @@ def test_damaged_or_half_written_state_starts_again(tmp_path, monkeypatch, lost)
 
 
 def test_loss_that_is_no_number():
-    with pytest.raises(ValueError, match=r"The loss is (nan|inf) after epoch [1-4]; use a smaller learning rate than 1e"):
+    with pytest.raises(ValueError, match=r"The loss is (nan|inf) after epoch [1-4]; use a smaller learning rate"):
         train(network(), pictures(), Recipe(epochs=4, batch_size=10, lr=1e30), progress=False)
 
 
