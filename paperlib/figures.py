@@ -122,7 +122,7 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
     n, limit = len(pictures), max(float(np.abs(m).max()) for m in map(_array, maps))
     figure, axes = plt.subplots(2, n, figsize=(1.7 * n + 0.8, 3.7), squeeze=False, layout="constrained")
     for i in range(n):
-        show(axes[0, i], pictures[i], titles[i])
+        show(axes[0, i], pictures[i], "\n".join(textwrap.fill(line, 24) for line in titles[i].split("\n")))
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
         axes[1, i].set_xlabel(f"mean {_array(maps[i]).mean():.2f}", fontsize=8)
     figure.colorbar(image, ax=axes[1], label=label, shrink=0.9)
@@ -130,15 +130,16 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
 
 
 def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, float] | None = None,
-         decimals: int = 2) -> Figure:
-    """Grouped bars: values[group][bar], each with its number on top."""
+         decimals: int = 2, errors: dict[str, dict[str, float]] | None = None) -> Figure:
+    """Grouped bars: values[group][bar], each with its number on top and, where given, errors[group][bar] on both sides."""
     groups, names = list(values), list(next(iter(values.values())))
-    figure, axis = plt.subplots(figsize=(1.5 + 0.62 * len(groups) * len(names), 3.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(1.5 + max(0.62 * len(names), 0.9) * len(groups), 3.2), layout="constrained")
     width = 0.8 / len(names)
     for i, name in enumerate(names):
         heights = [values[group][name] for group in groups]
+        reach = None if errors is None else [errors[group][name] for group in groups]
         drawn = axis.bar(np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width, heights, width, label=name,
-                         color=PALETTE[i % 10])
+                         color=PALETTE[i % 10], yerr=reach, ecolor="0.3", capsize=2, error_kw={"linewidth": 0.8})
         axis.bar_label(drawn, [f"{h:.{decimals}f}" for h in heights], fontsize=7, padding=2)
     axis.axhline(0, color="0.3", linewidth=0.8)
     axis.set(xticks=range(len(groups)), xticklabels=groups, ylabel=ylabel, ylim=limits)
@@ -319,9 +320,9 @@ def _explanation(figure, picture, column: dict, cells: list, limit: float):
 
 def _patches(figure, column: dict, ids: np.ndarray, colours: dict, cell) -> None:
     """The patches of one explainer, framed in the colours of its map, with share of the map and mean attribution."""
-    grid = cell.subgridspec(-(-len(colours) // 5), 5)
+    grid = cell.subgridspec(-(-len(colours) // 5), 7, width_ratios=[0.08, 1, 1, 1, 1, 1, 0.08])
     for i, (k, piece, box, *_) in enumerate(column["patches"]):
-        axis = figure.add_subplot(grid[i // 5, i % 5])
+        axis = figure.add_subplot(grid[i // 5, 1 + i % 5])
         show(axis, piece, f"{i + 1}: {(ids == k).mean():.0%}", colours[k])
         axis.title.set_size(7.5)
         if max(box[2:]) < 0.9 * len(piece[0]):
@@ -339,6 +340,31 @@ def _number(axis, picture, where: np.ndarray, number: int) -> None:
         dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
         axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=9, ha="center",
                   va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
+
+
+def concepts(picture, column: dict, target: str) -> Figure:
+    """One column of Figure 1 in a row: picture, map of the class `target`, attribution about its mean; patches below."""
+    rows = -(-len(column["patches"]) // 5)
+    figure = plt.figure(figsize=(8.6, 3.1 + 0.95 * rows), layout="constrained")
+    grid = figure.add_gridspec(2, 3, height_ratios=[2.6, 0.95 * rows])
+    axes = [figure.add_subplot(grid[0, i]) for i in range(3)]
+    show(axes[0], picture, "the picture")
+    mine = _array(column["predicted"])
+    colours = {k: CONCEPTS[i % 10] for i, (k, *_) in enumerate(column["patches"])}
+    segments(axes[1], picture, mine, colours)
+    for number, k in enumerate(colours, 1):
+        _number(axes[1], picture, mine == k, number)
+    mean = _array(column["attribution"]).mean()
+    centred = _array(column["attribution"]) - mean
+    image = overlay(axes[2], picture, centred, float(np.abs(centred).max()) or 1.0)
+    axes[1].set_title(f"{column['name']}: concepts of {target}", fontsize=8)
+    axes[2].set_title(f"attribution to {target}", fontsize=8)
+    figure.colorbar(image, ax=axes[2], shrink=0.9, label=f"less the mean, {mean:.3g}")
+    note = figure.add_subplot(grid[1, 0])
+    note.axis("off")
+    note.text(0, 0.5, _legends(len(colours), column["K"], target)[0], va="center", fontsize=9, transform=note.transAxes)
+    _patches(figure, column, mine, colours, grid[1, 1:])
+    return figure
 
 
 def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
@@ -375,19 +401,24 @@ def prediction(picture, title: str, names, logits) -> Figure:
     return figure
 
 
-def parts(picture, mask, chosen: dict[str, int]) -> Figure:
-    """A picture (3, H, W) uint8 beside its mask (H, W) of parts: `chosen` (name -> number) in colour, the rest grey."""
-    picture, mask = _array(picture), _array(mask)
-    figure, axes = plt.subplots(1, 2, figsize=(5.8, 2.4), layout="constrained")
-    show(axes[0], picture, "the picture")
+def parts(picture, mask, chosen: dict[str, int], lead, title: str) -> Figure:
+    """A mask (H, W) of parts, `chosen` (name -> number) in colour, the rest grey, beside a map `lead` (h, w) of evidence.
+
+    The map lies over the picture (3, H, W) uint8, red and blue about zero.
+    """
+    mask, lead = _array(mask), _array(lead)
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.8), layout="constrained")
     painted = np.where((mask > 0)[..., None], 0.72, 0.95) * np.ones(3)
     for i, number in enumerate(chosen.values()):
         painted[mask == number] = CONCEPTS[i % 10]
-    axes[1].imshow(painted)
-    axes[1].set_title("where the two species differ", fontsize=8)
-    frame(axes[1])
+    axes[0].imshow(painted)
+    axes[0].set_title("where the two species differ", fontsize=8)
+    frame(axes[0])
     handles = [Rectangle((0, 0), 1, 1, color=CONCEPTS[i % 10]) for i in range(len(chosen))]
-    figure.legend(handles, list(chosen), loc="outside right center", fontsize=8, frameon=False)
+    axes[0].legend(handles, list(chosen), loc="center right", bbox_to_anchor=(0, 0.5), fontsize=8, frameon=False)
+    image = overlay(axes[1], picture, lead, float(np.abs(lead).max()) or 1.0)
+    axes[1].set_title(title, fontsize=8)
+    figure.colorbar(image, ax=axes[1], shrink=0.9, label="evidence, in logits")
     return figure
 
 
