@@ -24,7 +24,7 @@ import papermill
 import yaml
 
 from paperlib import files
-from paperlib.study import article
+from paperlib.study import article, checksum
 
 NOTEBOOKS = files.REPOSITORY / "notebooks"
 HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
@@ -102,7 +102,7 @@ def choose(settings: dict, notebooks: dict[str, nbformat.NotebookNode]) -> dict[
     everyone = {parameter for parameters in known.values() for parameter in parameters}
     for name in settings:
         if name not in everyone:
-            near = difflib.get_close_matches(name, everyone, 1)
+            near = difflib.get_close_matches(str(name), everyone, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(everyone))}."
             raise UsageError(f"No notebook has a parameter {name!r}; {hint}")
     return {notebook: {name: typed(name, value, parameters[name])
@@ -121,9 +121,15 @@ def select(only: list[str], folder: Path = NOTEBOOKS) -> dict[str, nbformat.Note
 
 
 def fingerprint(notebook: nbformat.NotebookNode, parameters: dict, folder: Path) -> str:
-    """Changes with the notebook's text, its parameters, the module or a package: what finished before is then stale."""
+    """Changes with the notebook's text, its parameters, the module or a package: what finished before is then stale.
+
+    Where a parameter names a file, as a network of one's own does, what the file holds counts too.
+    """
     code = [p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py"))]
-    text = json.dumps([[c.source for c in notebook.cells], parameters, files.versions(), str(folder)], sort_keys=True)
+    texts = [value for value in parameters.values() if isinstance(value, str)]
+    named = [checksum(path) for value in texts for path in (value, value.rsplit(":", 1)[0])]
+    text = json.dumps([[c.source for c in notebook.cells], parameters, named, files.versions(), str(folder)],
+                      sort_keys=True)
     return hashlib.sha256(b"".join([text.encode(), *code])).hexdigest()
 
 
@@ -147,7 +153,7 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # its warnings are not the reader's concern
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
-            what = (f"In [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
+            what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
                     f"{_first_line(error.evalue)}; see {failed}")
             return Result(name, "failed", time.perf_counter() - start, error=what)
         except Exception as error:  # noqa: BLE001 - a kernel that dies must not take the other notebooks with it

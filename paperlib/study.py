@@ -97,8 +97,8 @@ class Study:
             "dataset": self.dataset, "size": self.data.size, "normalisation": self.normalisation,
             "pictures": [len(self.data.train), len(self.data.test)], "classes": len(self.data.classes),
             "fingerprint": self.data.fingerprint,
-            "backbone": Path(self.backbone).name, "code": _checksum(self.backbone.rsplit(":", 1)[0]),
-            "weights": _checksum(self.weights) or self.weights, "recipe": asdict(self.recipe), "seed": self.seed}
+            "backbone": Path(self.backbone).name, "code": checksum(self.backbone.rsplit(":", 1)[0]),
+            "weights": checksum(self.weights) or self.weights, "recipe": asdict(self.recipe), "seed": self.seed}
         return files.cached("checkpoint", parameters, self._train)
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
@@ -238,6 +238,6 @@ def article(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
 
 
-def _checksum(path: str) -> str:
+def checksum(path: str) -> str:
     """What a file holds, not where it lies, says whether a checkpoint still fits it."""
     return files.sha256(Path(path).expanduser())[:16] if Path(path).expanduser().is_file() else ""
