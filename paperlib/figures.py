@@ -131,7 +131,7 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
 
 def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, float] | None = None,
          decimals: int = 2, errors: dict[str, dict[str, float]] | None = None) -> Figure:
-    """Grouped bars: values[group][bar], each with its number on top and, where given, errors[group][bar] on both sides."""
+    """Grouped bars: values[group][bar], each with its number on top and, if given, errors[group][bar] on both sides."""
     groups, names = list(values), list(next(iter(values.values())))
     figure, axis = plt.subplots(figsize=(1.5 + max(0.62 * len(names), 0.9) * len(groups), 3.2), layout="constrained")
     width = 0.8 / len(names)
@@ -343,7 +343,7 @@ def _number(axis, picture, where: np.ndarray, number: int) -> None:
 
 
 def concepts(picture, column: dict, target: str) -> Figure:
-    """One column of Figure 1 in a row: picture, map of the class `target`, attribution about its mean; patches below."""
+    """One column of Figure 1 in a row: picture, map of class `target`, attribution about its mean; patches below."""
     rows = -(-len(column["patches"]) // 5)
     figure = plt.figure(figsize=(8.6, 3.1 + 0.95 * rows), layout="constrained")
     grid = figure.add_gridspec(2, 3, height_ratios=[2.6, 0.95 * rows])
@@ -402,7 +402,7 @@ def prediction(picture, title: str, names, logits) -> Figure:
 
 
 def parts(picture, mask, chosen: dict[str, int], lead, title: str) -> Figure:
-    """A mask (H, W) of parts, `chosen` (name -> number) in colour, the rest grey, beside a map `lead` (h, w) of evidence.
+    """A mask (H, W) of parts, `chosen` (name -> number) in colour, beside a map `lead` (h, w) of evidence.
 
     The map lies over the picture (3, H, W) uint8, red and blue about zero.
     """

@@ -89,6 +89,13 @@ def test_about_mean_takes_each_maps_mean_away():
     assert {axis.images[1].get_clim() for axis in figure.axes if len(axis.images) == 2} == {(-2, 2)}
 
 
+def test_concepts_draws_the_attribution_about_its_mean():
+    each = column(4, 5, np.random.default_rng(0))
+    figure = figures.concepts(np.zeros((3, 8, 8), dtype=np.uint8), each, "class")
+    assert np.allclose(figure.axes[2].images[1].get_array(), each["attribution"] - each["attribution"].mean())
+    assert sum("%" in axis.get_title() for axis in figure.axes) == 5
+
+
 def test_sheet_wraps_long_titles_and_frames():
     pictures = [np.zeros((3, 4, 4), dtype=np.uint8)] * 3
     figure = figures.sheet(pictures, ["short", "Red-shouldered Blackbird", "x"], columns=2, colours=[None, "red", None])
@@ -99,7 +106,9 @@ def test_sheet_wraps_long_titles_and_frames():
 
 def test_parts_paints_the_chosen_parts_only():
     mask = np.array([[0, 1], [2, 2]])
-    painted = figures.parts(np.zeros((3, 2, 2), dtype=np.uint8), mask, {"crown": 2}).axes[1].images[0].get_array()
+    figure = figures.parts(np.zeros((3, 2, 2), dtype=np.uint8), mask, {"crown": 2}, torch.tensor([[3.0, -1.0]]), "lead")
+    painted = figure.axes[0].images[0].get_array()
+    assert figure.axes[1].images[1].get_clim() == (-3, 3)
     assert np.allclose(painted[1], figures.CONCEPTS[0])
     assert np.allclose(painted[0, 0], 0.95) and np.allclose(painted[0, 1], 0.72)
 
