@@ -149,8 +149,8 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
         nbformat.write(notebook, source)
         try:
             papermill.execute_notebook(
-                source, running, parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"])  # its warnings are not the reader's concern
+                source, running, parameters, kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
+                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])  # not its warnings
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
             what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
