@@ -148,9 +148,10 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
         source, running = Path(scratch, "source.ipynb"), Path(scratch, "running.ipynb")
         nbformat.write(notebook, source)
         try:
+            # The kernel's own warnings are not the reader's concern.
             papermill.execute_notebook(
                 source, running, parameters, kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
-                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])  # not its warnings
+                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
             what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
