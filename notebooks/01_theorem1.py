@@ -100,8 +100,8 @@ def table(rows):
 own = []
 for study in studies:
     net, x = study.trained, some(study)[1]
-    own.append({"network": f"{study.settings()['backbone']}, {study.data.title}", "trained": "yes",
-                **compare(rows_of(net, x), net.C, net.bias)})
+    name = study.settings()["backbone"].split(":")[-1]  # of a network of one's own, the function's name
+    own.append({"network": f"{name}, {study.data.title}", "trained": "yes", **compare(rows_of(net, x), net.C, net.bias)})
 table(own)
 
 # %% [markdown]
@@ -365,7 +365,7 @@ if h_resnet.shape[1] == 1:
 # %% tags=["headline"]
 for study, row in zip(studies, own, strict=True):
     figures.keep(None, "theorem1", {"eq. 4": row}, study.settings(), out)
-    print(f"{study.data.title}: eq. 4 on {study.settings()['backbone']}, R = {row['R']}, relative error "
+    print(f"{study.data.title}: eq. 4 on {row['network'].split(',')[0]}, R = {row['R']}, relative error "
           f"{row['relative float32']:.0e} in float32, {row['relative float64']:.0e} in float64")
 print(f"largest over the {len(tested)} rows that test it (R > 1): {worst['float32']:.0e} in float32, "
       f"{worst['float64']:.0e} in float64")

@@ -125,7 +125,7 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
         show(axes[0, i], pictures[i], "\n".join(textwrap.fill(line, 24) for line in titles[i].split("\n")))
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
         axes[1, i].set_xlabel(f"mean {_array(maps[i]).mean():.2f}", fontsize=8)
-    figure.colorbar(image, ax=axes[1], label=label, shrink=0.9)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.42, anchor=(0, 0.1))
     return figure
 
 
