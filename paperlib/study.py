@@ -13,6 +13,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from joblib import cpu_count
 
 from paperlib import __version__, data, figures, files, measures, training
 from paperlib import backbone as backbones
@@ -155,13 +156,14 @@ class Study:
         last = len(self.trained.blocks)
         if not 1 <= depth <= last:
             raise ValueError(f"depth is {depth}; the backbone has {last} blocks, give 1 to {last}.")
-        options = {"prototypes_per_class": self.k, "n_init": self.n_init, "random_state": self.seed, **choices}
+        options = {"prototypes_per_class": self.k, "n_init": self.n_init, "random_state": self.seed,
+                   "n_jobs": min(4, cpu_count()), "progress": True, **choices}
         explainer = ConceptExplainer(blocks=tuple(range(last - depth + 1, last + 1)), **options)
 
         def compute():
             return explainer.fit(self.trained, self.data.train, self.data.train.labels).state()
-        # The vote comes after fitting: explainers that differ in it alone share their prototypes.
-        fitting = {k: str(v) for k, v in options.items() if k != "vote"}
+        # Explainers that differ in what comes after fitting, or in how the work is spread, share their prototypes.
+        fitting = {k: str(v) for k, v in options.items() if k not in ("vote", "n_jobs", "progress")}
         tensors, manifest = self._cached("explainer", {"blocks": explainer.name, "trained_blocks": self.trained.blocks,
                                                       **fitting}, compute)
         fitted = ConceptExplainer.from_state(explainer.get_params(), tensors)
