@@ -186,7 +186,9 @@ for title, rows in near.items():
 # ## Where the crosses go
 #
 # The squared distance is $\|z - c_j\|^2 = \|z\|^2 - 2\, z \cdot c_j + \|c_j\|^2$. If $c_j$ is much shorter than the data,
-# the first term decides, and the nearest training point is a short one, whatever its class.
+# the first term decides, and the nearest training point is a short one, whatever its class. The longer $c_j$ is, the more
+# the middle term decides, which is the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class $j$ because
+# the classifier classifies, not because it lies among them.
 
 # %%
 for study in studies:
@@ -223,7 +225,7 @@ for study, (title, rows) in zip(studies, near.items(), strict=True):
 #
 # 1. Squares are fitted on the points that they are measured against. Measure all marks against the test embeddings
 #    instead. Which rows of the table change?
-# 2. Multiply the triangles by 0.1, 0.25, 0.5 and 2. At which length are they nearest to their class? Compare with the
-#    CNN's *class* cosine in Table 1.
+# 2. Multiply the triangles by 0.1, 0.25, 0.5 and 2. Which of *own class* and *distance* improves with length, which gets
+#    worse? Explain both by the three terms of the squared distance.
 # 3. Fit `umap.UMAP(metric="cosine")` on $Z$ and place the crosses and the triangles. Why do they now lie (almost) on one
 #    another? Predict where before you look.
