@@ -64,7 +64,7 @@ figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some
 
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures of {study.data.size} px. "
-      f"A {study.backbone} has learnt them;\nit names {study.manifest['accuracy']['test']:.1%} of the test pictures rightly.")
+      f"A {study.settings()['backbone']} has learnt them;\nit names {study.manifest['accuracy']['test']:.1%} of the test pictures rightly.")
 
 # %% [markdown]
 # ## The prediction
@@ -134,8 +134,8 @@ print(f"Nearest of all {len(distance)} prototypes is number {list(mine).index(ne
 # %% [markdown]
 # ## Concepts inside the picture
 #
-# The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone. B234 puts
-# the outputs of the last three blocks together (eq. 7 and 8) and clusters the rows of each class. Each pixel of our picture
+# The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone. B234, named
+# after its blocks, puts the outputs of the last three together (eq. 7 and 8) and clusters the rows of each class. Each pixel of our picture
 # then belongs to the nearest prototype of the predicted class: that is its concept. The attribution (eq. 11) is the evidence
 # again, divided by $\|c_j\|^2$ and averaged over each concept. We draw it about its mean: red speaks more for the class than
 # the average pixel does, blue less.
@@ -151,8 +151,11 @@ ids = [k for k, *_ in column["patches"]]
 scores = {n: float(column["attribution"][column["predicted"] == k].mean()) for n, k in enumerate(ids, 1)
           if (column["predicted"] == k).any()}
 most, least = max(scores, key=scores.get), min(scores, key=scores.get)
-print(f"{len(scores)} of the {len(ids)} concepts of {names[c]} are on the map of {column['name']}. Number {most} speaks most for it "
-      f"({scores[most]:+.3g} a pixel), number {least} least ({scores[least]:+.3g}).")
+flat = scores[most] - scores[least] < 1e-4 * abs(scores[most])
+print(f"{len(scores)} of the {len(ids)} concepts of {names[c]} are on the map of {column['name']}. " + (
+      f"All speak for it alike ({scores[most]:+.3g} a pixel)" + ("." if E[c].numel() > 1 else
+      ":\nfrom a last block of one pixel, attribution cannot tell places apart.") if flat else
+      f"Number {most} speaks most for it ({scores[most]:+.3g} a pixel),\nnumber {least} least ({scores[least]:+.3g})."))
 
 # %% [markdown]
 # ## What tipped the balance?
@@ -178,8 +181,8 @@ path = figures.keep(figure, "tour_difference", {"parts": parts, "lead": lead}, s
 if parts:
     there = torch.isin(test.masks[picture].long(), torch.tensor(list(where.values())))
     ahead = upsample(lead[None], there.shape, "nearest")[0].clamp_min(0)
-    print(f"{names[c]} and {names[other]} differ in {', '.join(parts)}, on {there.double().mean():.1%} of this picture. Of the "
-          f"evidence by which\n{names[c]} leads, {(ahead * there).sum() / ahead.sum():.1%} lies there.")
+    print(f"{names[c]} and {names[other]} differ in {', '.join(parts)},\non {there.double().mean():.1%} of this picture. Of the "
+          f"evidence by which {names[c]} leads, {(ahead * there).sum() / ahead.sum():.1%} lies there.")
 else:
     print(f"{study.data.title} says nothing about parts; run the tour with dataset=birds to see them.")
 

@@ -18,8 +18,8 @@
 # one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
 # without gradients, shows how much each matters to the classifier. Shallower blocks make both maps finer.
 #
-# This notebook draws the figure for B4 (the last block alone), B34 and B234, and then measures what it suggests: how many
-# concepts a map holds, what happens to the attribution on its way upstream, and whether it lies on the bird.
+# This notebook draws the figure for B4 (the last of four blocks alone), B34 and B234, and then measures what it suggests:
+# how many concepts a map holds, what happens to the attribution on its way upstream, and whether it lies on the object.
 
 # %% tags=["parameters"]
 dataset: str = "digits,birds"    # one or more of digits, birds, mnist, cub200, with commas between
@@ -148,7 +148,7 @@ for explainer in explainers[1:]:
     s = explainer.maps_from_features(features, c)
     att = refine(upsample(att, s.shape[-2:]), s)
 same = upstream(features, net.C, explainers, c)[explainers[-1].name]
-print(f"{explainers[-1].name}: {len(att.unique())} different scores on {att.numel()} pixels; by hand and by "
+print(f"{explainers[-1].name}: {len(mine.unique())} concepts, scores from {att.min():.3g} to {att.max():.3g}; by hand and by "
       f"attribution.upstream they differ by {float((att - same).abs().max()):.1g}")
 
 # %% [markdown]
@@ -176,9 +176,10 @@ for i, columns in zip(chosen, explained, strict=True):
     shares = {k: float((column["predicted"] == k).double().mean()) for k in ids}
     scores = {k: float(column["attribution"][column["predicted"] == k].mean()) for k in ids if shares[k]}
     best, won = max(scores, key=scores.get), float(torch.isin(column["everyone"], torch.tensor(ids)).double().mean())
-    print(f"Picture {i}, {names[y[i]]}: for {names[predicted[i]]}, concept {ids.index(best) + 1} counts most "
-          f"({scores[best]:.3g} a pixel, on {shares[best]:.0%} of the map).\n   Among all {column['K']} prototypes, those of "
-          f"{names[predicted[i]]} hold {won:.0%} of the pixels: their vote in eq. 10.")
+    flat = max(scores.values()) - min(scores.values()) < 1e-4 * abs(scores[best])
+    word = "all concepts count" if flat else f"concept {ids.index(best) + 1} (on {shares[best]:.0%} of the map) counts most,"
+    print(f"Picture {i} ({names[y[i]]}): for {names[predicted[i]]}, {word} {scores[best]:.3g} a pixel.\n   Among all "
+          f"{column['K']} prototypes, those of {names[predicted[i]]} hold {won:.0%} of the pixels: their vote in eq. 10.")
 
 # %% [markdown]
 # ## Higher and lower
@@ -195,8 +196,9 @@ path = figures.keep(figure, "figure1_about_mean", {"pictures": chosen}, study.se
 # %%
 for name, each in maps.items():
     positive = np.mean([float((m > 0).double().mean()) for m in each])
-    width = np.mean([float(m.max() - m.min()) for m in each])
-    print(f"{name}: {positive:.0%} of the pixels are for the prediction; from the lowest to the highest score it is {width:.3g}.")
+    width = np.mean([float((m.max() - m.min()) / m.mean().abs()) for m in each])
+    print(f"{name}: {positive:.0%} of the pixels are for the prediction; from the lowest to the highest score it is {width:.0%} "
+          "of the mean" + (": the map is flat." if width < 1e-4 else "."))
 
 # %% [markdown]
 # ## How many concepts are on a map?
@@ -248,7 +250,8 @@ def change(att, base):
     return float((att.mean((1, 2)) / base.mean((1, 2)) - 1).abs().max())
 
 def values(att):
-    return float(np.mean([len(one.unique()) for one in att]))
+    """Mean number of different values on a map, to five digits: beyond them is rounding."""
+    return float(np.mean([len((one / one.abs().max()).round(decimals=5).unique()) for one in att]))
 
 # %%
 def depths(study):
@@ -273,9 +276,10 @@ for study in studies:
     logit = net.classify(features[-1].mean((2, 3)))[torch.arange(len(c)), c]
     back = att.mean((1, 2)) * net.C[:, c].square().sum(0) + (0 if net.bias is None else net.bias[c])
     spreads = [row["deviation / mean"] for row in upwards[study.dataset].values()]
+    word = "falls" if spreads[-1] < spreads[0] else "does not fall"
     print(f"{study.data.title}: from the mean of {finest}'s map the logit comes back within {(back - logit).abs().max():.1g} "
-          f"(logits up to {logit.max():.3g});\n   the map's deviation {'falls' if spreads[-1] < spreads[0] else 'does not fall'} "
-          f"upstream, from {spreads[0]:.2f} to {spreads[-1]:.2f} of the mean.")
+          f"(logits up to {logit.max():.3g});\n   " + ("all maps are flat: a last block of one pixel cannot say where."
+          if spreads[0] < 1e-4 else f"the deviation {word} upstream, from {spreads[0]:.2f} to {spreads[-1]:.2f} of the mean."))
 
 # %% [markdown]
 # Each depth tells the same sum in other places. The outline gets finer, but every step is an average, and an average can
@@ -283,7 +287,8 @@ for study in studies:
 # scores as ids, hence its speckles.
 #
 # Does bilinear upsampling change the mean? When it doubles a map, each pixel hands out its share in full, at the edges too,
-# just as in nearest mode; ResNets double. From 3 pixels to 5 it is another matter:
+# just as in nearest mode, and ResNets double if a picture's side is a multiple of 32. From 3 pixels to 5 it is another
+# matter:
 
 # %%
 bump = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]])
@@ -291,44 +296,45 @@ pd.DataFrame({f"3 x 3 to {n} x {n}": {mode: float(upsample(bump, n, mode).mean()
               for n in (6, 9, 5)}).T.rename_axis("mean of a map whose mean was 1").round(3)
 
 # %% [markdown]
-# ## Is the attribution on the bird?
+# ## Is the attribution on the object?
 #
 # Where a data set has masks, we know which pixels are the object. *On it* is the share of the positive attribution that
-# falls on the object; *chance* is the object's share of the picture, which a map without any contrast would reach; *error*
-# is the standard error of the gap between the two.
+# falls on the object. It has to be held against two others: *area*, the object's share of the picture, which a map without
+# any contrast would reach, and *swapped*, the share when each picture is given another picture's map. Objects like the
+# middle of a picture, and so do the maps of any network; only what exceeds *swapped* comes from this picture. *Error* is the
+# standard error of that excess.
 
 # %%
 def on_object(study):
-    """name of the explainer -> share of the positive attribution on the object, chance, standard error of their gap"""
+    """name of the explainer -> share of the positive attribution on the object, beside area and swapped maps"""
     features, c, looked = seen[study.dataset]
     mask, found = (study.data.test.masks[looked] > 0).double(), {}
     for name, att in upstream(features, study.trained.C, study.explainers(), c).items():
         positive = upsample(att.double().cpu(), mask.shape[-2:], "nearest").clamp_min(0)
-        share, area = (positive * mask).sum((1, 2)) / positive.sum((1, 2)), mask.mean((1, 2))
-        kept = share.isfinite()  # a map without any positive attribution has no share
-        error = (share - area)[kept].std() / kept.sum().sqrt()
-        found[name] = {"on it": float(share[kept].mean()), "chance": float(area[kept].mean()), "error": float(error)}
-    return found
+        positive /= positive.sum((1, 2), keepdim=True)
+        own, other = ((m * mask).sum((1, 2)) for m in (positive, positive.roll(len(mask) // 2, 0)))
+        kept = own.isfinite() & other.isfinite()  # a map without any positive attribution has no share
+        error = (own - other)[kept].std() / kept.sum().sqrt()
+        found[name] = {"on it": own[kept].mean(), "area": mask[kept].mean(), "swapped": other[kept].mean(), "error": error}
+    return {name: {key: float(value) for key, value in row.items()} for name, row in found.items()}
 
 masked = {study.dataset: on_object(study) for study in studies if study.data.test.masks is not None}
-pd.DataFrame({(study.data.title, name): row for study in studies
-              for name, row in masked.get(study.dataset, {}).items()}).T.round(3)
+shares = {(study.data.title, name): row for study in studies for name, row in masked.get(study.dataset, {}).items()}
+pd.DataFrame(shares).T.round(3) if shares else None
 
 # %%
 for study in studies:
-    rows = masked.get(study.dataset)
-    if rows is None:
+    for name, row in masked.get(study.dataset, {}).items():
+        gap = row["on it"] - row["swapped"]
+        word = "more than" if gap > 2 * row["error"] else "less than" if gap < -2 * row["error"] else "hardly different from"
+        print(f"{study.data.title}, {name}: {row['on it']:.1%} on the object, {word} with another picture's map "
+              f"({row['swapped']:.1%}); the object's area is {row['area']:.1%}.")
+    if study.dataset not in masked:
         print(f"{study.data.title}: no masks.")
-    else:
-        best = max(rows, key=lambda name: rows[name]["on it"])
-        gain = rows[best]["on it"] - rows[best]["chance"]
-        word = "above" if gain > 2 * rows[best]["error"] else "not clearly above"
-        print(f"{study.data.title}: highest for {best}, {rows[best]['on it']:.2f}, {word} chance ({rows[best]['chance']:.2f}); "
-              + ", ".join(f"{name} {row['on it']:.2f}" for name, row in rows.items()) + ".")
 
 # %% [markdown]
-# Read this table with the two facts from above: nearly flat maps must lie near chance, and averaging flattens. It is a first
-# look, not a comparison of attribution methods.
+# Read this table with the two facts from above: nearly flat maps must lie near the area, and averaging flattens. It is a
+# first look, not a comparison of attribution methods.
 #
 # ## What fitting holds in memory
 #
@@ -369,7 +375,8 @@ for study in studies:
 #   all $K$ prototypes (eq. 9) it tends to have the more ids, the shallower the blocks and the more the classes.
 # - Going upstream, attribution keeps its mean, hence the logit, and takes one value a segment. Its outline gets finer and its
 #   contrast smaller: the shallower map says *where* more finely, and *how much* more evenly.
-# - Whether attribution lies on the object can be measured where there are masks, and chance is not zero.
+# - Whether attribution lies on the object can be measured where there are masks; chance is then neither zero nor the area,
+#   for maps and objects share a liking for the middle.
 #
 # ## Exercises
 #

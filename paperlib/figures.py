@@ -252,11 +252,12 @@ def patch(picture, row: int, column: int, resolution: tuple[int, int], share: fl
           ) -> tuple[np.ndarray, tuple]:
     """The square of `picture` (3, H, W) around one pixel of a feature map: (patch (3, s, s), the pixel's box in it).
 
-    s is `share` of the picture's side; the box is (left, top, width, height) in the patch's pixels.
+    s is `share` of the picture's side, or all that the pixel covers where that is more; the box is (left, top, width,
+    height) in the patch's pixels.
     """
     height, width = picture.shape[1:]
-    side = max(1, round(share * min(height, width)))
     cell = height / resolution[0], width / resolution[1]
+    side = min(round(max(share * min(height, width), *cell, 1)), height, width)
     top = int(np.clip(round((row + 0.5) * cell[0] - side / 2), 0, height - side))
     left = int(np.clip(round((column + 0.5) * cell[1] - side / 2), 0, width - side))
     box = (column * cell[1] - left - 0.5, row * cell[0] - top - 0.5, cell[1], cell[0])
@@ -355,8 +356,7 @@ def concepts(picture, column: dict, target: str) -> Figure:
     for number, k in enumerate(colours, 1):
         _number(axes[1], picture, mine == k, number)
     mean = _array(column["attribution"]).mean()
-    centred = _array(column["attribution"]) - mean
-    image = overlay(axes[2], picture, centred, float(np.abs(centred).max()) or 1.0)
+    image = overlay(axes[2], picture, _array(column["attribution"]) - mean, _spread(column["attribution"]))
     axes[1].set_title(f"{column['name']}: concepts of {target}", fontsize=8)
     axes[2].set_title(f"attribution to {target}", fontsize=8)
     figure.colorbar(image, ax=axes[2], shrink=0.9, label=f"less the mean, {mean:.3g}")
@@ -367,13 +367,19 @@ def concepts(picture, column: dict, target: str) -> Figure:
     return figure
 
 
+def _spread(attribution) -> float:
+    """How far a map goes from its mean; at least a hundredth of it, so that rounding in a flat map is not shown."""
+    attribution = _array(attribution)
+    return float(max(np.abs(attribution - attribution.mean()).max(), 0.01 * abs(attribution.mean()), 1e-12))
+
+
 def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
     """Attribution maps less their own mean, all on one scale: higher (red) and lower (blue) than the picture's average.
 
     A row for each picture (3, H, W) uint8, a column for each name of `maps`, whose maps are (h, w), one a picture.
     """
+    limit = max(_spread(m) for each in maps.values() for m in each)
     maps = {name: [_array(m) - _array(m).mean() for m in each] for name, each in maps.items()}
-    limit = max(float(np.abs(m).max()) for each in maps.values() for m in each) or 1.0
     n = len(pictures)
     figure, axes = plt.subplots(n, len(maps) + 1, figsize=(1.9 * len(maps) + 2.6, 1.9 * n + 0.2), squeeze=False,
                                 layout="constrained")

@@ -104,6 +104,23 @@ def test_sheet_wraps_long_titles_and_frames():
     assert second.spines["left"].get_visible() and not first.spines["left"].get_visible()
 
 
+def test_a_flat_map_is_drawn_flat_in_spite_of_rounding():
+    flat = np.full((2, 2), 10.0) + np.array([[0, 1e-6], [0, 0]])
+    figure = figures.about_mean([np.zeros((3, 4, 4), dtype=np.uint8)], {"B4": [flat]}, ["a picture"])
+    assert figure.axes[1].images[1].get_clim()[1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("resolution, side", [((12, 12), 8), ((3, 3), 8), ((2, 2), 12), ((1, 1), 24)])
+def test_a_patch_holds_the_whole_pixel(resolution, side):
+    picture = np.arange(3 * 24 * 24, dtype=np.uint16).reshape(3, 24, 24)
+    for row in range(resolution[0]):
+        piece, (left, top, width, height) = figures.patch(picture, row, 0, resolution)
+        assert piece.shape == (3, side, side)
+        assert -0.5 <= left and -0.5 <= top and left + width <= side - 0.5 and top + height <= side - 0.5
+        y, x = round(top + 0.5), round(left + 0.5)
+        assert piece[0, y, x] == picture[0, row * 24 // resolution[0], 0]
+
+
 def test_parts_paints_the_chosen_parts_only():
     mask = np.array([[0, 1], [2, 2]])
     figure = figures.parts(np.zeros((3, 2, 2), dtype=np.uint8), mask, {"crown": 2}, torch.tensor([[3.0, -1.0]]), "lead")
