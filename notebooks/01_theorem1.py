@@ -83,12 +83,11 @@ def compare(h, C, bias=None):
     return found
 
 # %% [markdown]
-# First the trained network of each data set, on at most 64 of its test pictures. *Relative* is the error divided by the
-# largest logit.
+# Two helpers, for the eye and for short cells:
 
 # %%
 def some(study, n=64):
-    """At most n test pictures of a study, spread over the classes: their numbers, and what the network takes."""
+    """At most n test pictures of a study, spread over the split: their numbers, and what the network takes."""
     indices = torch.linspace(0, len(study.data.test) - 1, min(n, len(study.data.test))).long()
     return indices, study.data.test.batch(indices)
 
@@ -97,11 +96,17 @@ def table(rows):
     frame = pd.DataFrame(rows).set_index("network")
     return frame.assign(**{name: frame[name].map("{:.1e}".format) for name in frame if frame[name].dtype == float})
 
+# %% [markdown]
+# First the trained network of each data set, on at most 64 of its test pictures. *Relative* is the error divided by the
+# largest logit.
+
+# %%
 own = []
 for study in studies:
     net, x = study.trained, some(study)[1]
     name = study.settings()["backbone"].split(":")[-1]  # of a network of one's own, the function's name
-    own.append({"network": f"{name}, {study.data.title}", "trained": "yes", **compare(rows_of(net, x), net.C, net.bias)})
+    found = compare(rows_of(net, x), net.C, net.bias)
+    own.append({"network": f"{name}, {study.data.title}", "trained": "yes", **found})
 table(own)
 
 # %% [markdown]
@@ -180,8 +185,9 @@ against = sum(int((m < 0).sum()) for m in maps)
 if R == 1:
     print("R = 1: each map is a single pixel, and that pixel is the logit. It cannot say where the evidence is.")
 else:
-    print(f"Of the first picture's logit, {logit:.2f}, the strongest pixel brings {m.max().item() / R:.2f}; spread evenly, "
-          f"each would bring {logit / R:.2f}. In all maps, {against} of {len(maps) * R} pixels speak against the class.")
+    print(f"Of the first picture's logit, {logit:.2f}, the strongest pixel brings {m.max().item() / R:.2f}; spread "
+          f"evenly, each would bring {logit / R:.2f}. In all maps, {against} of {len(maps) * R} pixels speak against "
+          "the class.")
 
 # %% [markdown]
 # How fine a map is depends on $R$ alone: a ResNet divides the side of a picture by 32, so 32 pixels end in one, 96 in
@@ -190,10 +196,10 @@ else:
 #
 # ## Four other networks, with a bias and without
 #
-# The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a dropout
-# layer before the classifier. Each is tried untrained and trained on the *first* data set, with pictures of
-# `other_size` pixels, so that there is more than one pixel to average. With few pictures and epochs from random weights,
-# *trained* means little more than that the weights have moved: compare the accuracies with chance. With
+# The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
+# dropout layer before the classifier. Each is tried untrained and trained on the *first* data set, with pictures of
+# `other_size` pixels, so that there is more than one pixel to average. With few pictures and epochs from random
+# weights, *trained* means little more than that the weights have moved: compare the accuracies with chance. With
 # `weights="imagenet"` both kinds of row start from the real thing.
 
 # %%
@@ -238,8 +244,9 @@ plain = {(row["network"], row["trained"]): row["max |logit|"] for row in rows if
 only_bias = [row for row in rows if row["bias"] == "yes"
              and plain[row["network"], row["trained"]] < EPSILON["float32"] * row["max |logit|"]]
 for row in only_bias:
-    print(f"{row['network']}, trained: {row['trained']}, bias: yes. Without the bias no logit exceeds "
-          f"{plain[row['network'], row['trained']]:.0e}; with it, the logits are the bias alone, and the row tests nothing.")
+    alone = plain[row["network"], row["trained"]]
+    print(f"{row['network']}, trained: {row['trained']}, bias: yes. Without the bias no logit exceeds {alone:.0e}; "
+          "with it, the logits are the bias alone, and the row tests nothing.")
 
 tested = [row for row in own + rows if row["R"] > 1 and row not in only_bias]
 worst = {name: max((row[f"relative {name}"] for row in tested), default=0.0) for name in EPSILON}
@@ -279,8 +286,8 @@ pd.DataFrame({name: {"dropout off": with_dropout(net, False), "dropout on": with
 # ## Where the theorem fails
 #
 # Eq. 4 needs two things: an average as the pooling, and a classifier that is linear. Take either away. VGG16 has an
-# average, but behind it an MLP with ReLUs; ConvNeXt has a layer norm between average and classifier. `Backbone` compares
-# numbers when it is given a network, and refuses:
+# average, but behind it an MLP with ReLUs; ConvNeXt has a layer norm between average and classifier. `Backbone`
+# compares numbers when it is given a network, and refuses:
 
 # %%
 torch.manual_seed(seed)
@@ -301,7 +308,7 @@ for name, model in {"vgg": vgg, "convnext": convnext}.items():
 # %%
 @torch.no_grad()
 def both_orders(h, pool, classify):
-    """Largest difference between classify(pool(h)) and pool(classify(h)), relative to the largest logit; h (n, R, D)."""
+    """How far classify(pool(h)) and pool(classify(h)) differ, relative to the largest logit; h (n, R, D)."""
     left, right = classify(pool(h, 1)), pool(classify(h), 1)
     return ((left - right).abs().max() / left.abs().max()).item()
 
@@ -352,8 +359,12 @@ if h_resnet.shape[1] == 1:
     print("R = 1: with one pixel every pooling does nothing and all orders agree. Give a larger other_size.")
 
 # %% [markdown]
-# So the theorem is about a structure, and a fragile one. A ReLU, a norm or a maximum between the pixels of $h$ and the
-# logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.
+# So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the pixels
+# of $h$ and the logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.
+#
+# Here we are stricter than the paper's introduction. It calls average pooling the "key operator" that makes these
+# models analogous to SEMs, and counts networks with an MLP as classifier among them. The proof of Theorem 1 needs the
+# linear classifier just as much. With an MLP, $h_r$ and $c_j$ do not even live in the same space.
 #
 # ## What the theorem does not say
 #
@@ -376,8 +387,8 @@ print("other structures:  " + ";  ".join(f"{name} {error:.2g}" for name, error i
 #
 # - Both sides of eq. 4 agree up to rounding on every network that ends in average pooling and a linear layer, trained
 #   or not, with a bias or without. Only networks with more than one pixel ($R > 1$) test it.
-# - The right-hand side yields class evidence maps whose mean is exactly the logit. Their resolution is that of the last
-#   feature map.
+# - The right-hand side yields class evidence maps whose mean is the logit, by definition and not by approximation.
+#   Their resolution is that of the last feature map.
 # - Dropout does no harm at prediction. A ReLU or a norm behind the pooling, or a maximum in its place, does.
 # - The theorem makes the columns prototypes by their place in a formula; whether they lie near the data is another
 #   question (notebook 02).
@@ -388,5 +399,5 @@ print("other structures:  " + ";  ".join(f"{name} {error:.2g}" for name, error i
 #    without a bias now equals `evidence(h, C, bias)` of the old ones, for a bias of your own.
 # 2. Add the same random vector $v$ to every column of $C$. Check which of these change: the logits, the predicted
 #    classes, the evidence maps, the difference of the maps of two classes. What does that mean for reading one map?
-# 3. Run `both_orders` for ResNet34 and for ConvNeXt on `.double()` of their rows and heads. Which differences shrink by a
-#    factor of about $2^{29}$, and which stay?
+# 3. Run `both_orders` for ResNet34 and for ConvNeXt on `.double()` of their rows and heads. Which differences shrink by
+#    a factor of about $2^{29}$, and which stay?
