@@ -57,7 +57,7 @@ studies = open_studies(globals())
 # %%
 for study in studies:
     Z, y = study.embeddings("train")
-    print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.3f}; "
+    print(f"{study.data.title}: {study.settings()['backbone']}, test accuracy {study.manifest['accuracy']['test']:.3f}; "
           f"Z is {Z.shape[0]} x {Z.shape[1]}, C has {study.trained.C.shape[1]} columns")
 
 # %% [markdown]
