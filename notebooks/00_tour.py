@@ -16,10 +16,10 @@
 #
 # A convolutional network looks at a picture and gives it a name. Why that name?
 #
-# **The paper claims** that much of the answer can be read off the network as it is, after training and without gradients:
-# its classifier already compares with *prototypes* (section 3.1), better prototypes are centroids of the data (3.2), and
-# centroids inside the network cut a picture into *concepts* (3.3). This tour takes one picture through all of it. It shows;
-# notebooks 01 to 05 measure (a table of them is at the end).
+# **The paper claims** that much of the answer can be read off the network as it is, after training and without
+# gradients: its classifier already compares with *prototypes* (section 3.1), better prototypes are centroids of the
+# data (3.2), and centroids inside the network cut a picture into *concepts* (3.3). This tour takes one picture through
+# all of it. It shows; notebooks 01 to 05 measure (a table of them is at the end).
 
 # %% tags=["parameters"]
 dataset: str = "digits,birds"    # one or more of digits, birds, mnist, cub200, with commas between
@@ -63,24 +63,26 @@ first = [int((train.labels == c).nonzero()[0]) for c in some]
 figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some])
 
 # %%
-print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures of {study.data.size} px. "
-      f"A {study.settings()['backbone']} has learnt them;\nit names {study.manifest['accuracy']['test']:.1%} of the test pictures rightly.")
+print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
+      f"{study.data.size} px. A {study.settings()['backbone']} has learnt them;\n"
+      f"it names {study.manifest['accuracy']['test']:.1%} of the test pictures rightly.")
 
 # %% [markdown]
 # ## The prediction
 #
-# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into one number a class, the
-# logits $y$ (eq. 1). The largest wins.
+# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into one number a class,
+# the logits $y$ (eq. 1). The largest wins.
 
 # %%
 if not 0 <= picture < len(test):
-    raise ValueError(f"picture is {picture}; {study.data.title} has {len(test)} test pictures, give 0 to {len(test) - 1}.")
+    raise ValueError(f"picture is {picture}; {study.data.title} has test pictures 0 to {len(test) - 1}.")
 net, x, label = study.trained, test.batch([picture]), names[test.labels[picture]]
 h = net.features(x)[-1]
 y = net(x)[0].cpu()
 order = y.argsort(descending=True)[:5].tolist()
 c, other = order[:2]
-figure = figures.prediction(test.pixels(picture), f"test picture {picture}: {label}", [names[j] for j in order], y[order])
+best = [names[j] for j in order]
+figure = figures.prediction(test.pixels(picture), f"test picture {picture}: {label}", best, y[order])
 path = figures.keep(figure, "tour_prediction", {"logits": y}, study.settings(), out)
 
 # %%
@@ -90,9 +92,9 @@ print(f"The network says {names[c]}, which is {'right' if names[c] == label else
 # %% [markdown]
 # ## The logit is a mean
 #
-# Theorem 1 (eq. 4): it makes no difference whether the map is averaged first and then compared with the classifier's column
-# $c_j$, or each of its pixels $h_r$ is compared first and the results are averaged. So each pixel has its own evidence
-# $h_r \cdot c_j$ for each class, and the logit is the mean of it, exactly.
+# Theorem 1 (eq. 4): it makes no difference whether the map is averaged first and then compared with the classifier's
+# column $c_j$, or each of its pixels $h_r$ is compared first and the results are averaged. So each pixel has its own
+# evidence $h_r \cdot c_j$ for each class, and the logit is the mean of it, exactly.
 
 # %%
 E = evidence(h.flatten(2).transpose(1, 2), net.C, net.bias)[0].T.reshape(len(names), *h.shape[2:]).cpu()
@@ -109,9 +111,9 @@ print(f"The mean of the {E[c].numel()} pixel{'s' * (E[c].numel() > 1)} is {E[c].
 # %% [markdown]
 # ## Prototypes that look like the data
 #
-# A column $c_j$ is a prototype only in name: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters the
-# embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes, and predicts the class of the nearest.
-# A prototype is a vector; to see it, we look at the training picture whose embedding is nearest to it.
+# A column $c_j$ is a prototype only in name: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
+# the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes, and predicts the class of the
+# nearest. A prototype is a vector; to see it, we look at the training picture whose embedding is nearest to it.
 
 # %%
 kmex, (Z, labels) = study.kmex(), study.embeddings("train")
@@ -126,19 +128,20 @@ figure = figures.sheet(shown, captions, columns=6, colours=frames)
 path = figures.keep(figure, "tour_prototypes", {"distances": distance}, study.settings(), out)
 
 # %%
-said, others = kmex.prototype_labels_[nearest], kmex.prototype_labels_ != kmex.prototype_labels_[nearest]
-print(f"Nearest of all {len(distance)} prototypes is number {list(mine).index(nearest) + 1} of {names[said]} (framed), at "
-      f"{distance[nearest]:.2f}; of other classes, one of {names[kmex.prototype_labels_[others][distance[others].argmin()]]}, at "
-      f"{distance[others].min():.2f}.\nSo KMEx says {names[said]}, {'as' if said == c else 'unlike'} the network.")
+said = kmex.prototype_labels_[nearest]
+second = min(np.flatnonzero(kmex.prototype_labels_ != said), key=lambda k: distance[k])
+print(f"Nearest of all {len(distance)} prototypes is number {list(mine).index(nearest) + 1} of {names[said]} (framed), "
+      f"at {distance[nearest]:.2f};\nof other classes, one of {names[kmex.prototype_labels_[second]]}, "
+      f"at {distance[second]:.2f}. So KMEx says {names[said]}, {'as' if said == c else 'unlike'} the network.")
 
 # %% [markdown]
 # ## Concepts inside the picture
 #
-# The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone. B234, named
-# after its blocks, puts the outputs of the last three together (eq. 7 and 8) and clusters the rows of each class. Each pixel of our picture
-# then belongs to the nearest prototype of the predicted class: that is its concept. The attribution (eq. 11) is the evidence
-# again, divided by $\|c_j\|^2$ and averaged over each concept. We draw it about its mean: red speaks more for the class than
-# the average pixel does, blue less.
+# The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone.
+# B234, named after its blocks, puts the outputs of the last three together (eq. 7 and 8) and clusters the rows of each
+# class. Each pixel of our picture then belongs to the nearest prototype of the predicted class: that is its concept.
+# The attribution (eq. 11) is the evidence again, divided by $\|c_j\|^2$ and averaged over each concept. We draw it
+# about its mean: red speaks more for the class than the average pixel does, blue less.
 
 # %%
 column = study.explain(picture)[-1]
@@ -160,9 +163,10 @@ print(f"{len(scores)} of the {len(ids)} concepts of {names[c]} are on the map of
 # %% [markdown]
 # ## What tipped the balance?
 #
-# Evidence for the prediction alone does not tell it from the runner-up. Their difference does: its mean is the gap between
-# the two logits. And with the drawn birds we know what ought to tip it: a table of attributes says in which parts two species
-# differ, and a mask says where these parts are. (An eye without a mark, "plain", has the face's colour.)
+# Evidence for the prediction alone does not tell it from the runner-up. Their difference does: its mean is the gap
+# between the two logits. And with the drawn birds we know what ought to tip it: a table of attributes says in which
+# parts two species differ, and a mask says where these parts are. (An eye without a mark, "plain", has the face's
+# colour.)
 
 # %%
 lead, title, parts, table = E[c] - E[other], f"for {names[c]} less for {names[other]}", (), None
@@ -181,14 +185,15 @@ path = figures.keep(figure, "tour_difference", {"parts": parts, "lead": lead}, s
 if parts:
     there = torch.isin(test.masks[picture].long(), torch.tensor(list(where.values())))
     ahead = upsample(lead[None], there.shape, "nearest")[0].clamp_min(0)
-    print(f"{names[c]} and {names[other]} differ in {', '.join(parts)},\non {there.double().mean():.1%} of this picture. Of the "
-          f"evidence by which {names[c]} leads, {(ahead * there).sum() / ahead.sum():.1%} lies there.")
+    print(f"{names[c]} and {names[other]} differ in {', '.join(parts)},\n"
+          f"on {there.double().mean():.1%} of this picture. Of the evidence by which {names[c]} leads, "
+          f"{(ahead * there).sum() / ahead.sum():.1%} lies there.")
 else:
     print(f"{study.data.title} says nothing about parts; run the tour with dataset=birds to see them.")
 
 # %% [markdown]
-# One picture proves nothing, and a pixel of the last block looks at more of the picture than the square it is drawn on. The
-# notebooks measure.
+# One picture proves nothing, and a pixel of the last block looks at more of the picture than the square it is drawn
+# on. The notebooks measure.
 #
 # ## Which notebook holds which claim
 #
@@ -205,8 +210,8 @@ else:
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": E[c].mean(),
            "kmex": names[said], "concepts": len(scores), "attribution": scores}
 figures.keep(None, "tour", numbers, study.settings(), out)
-print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]}; logit {y[c]:.2f} = mean of {E[c].numel()}; "
-      f"{len(scores)} concepts")
+print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]}; "
+      f"logit {y[c]:.2f} = mean of {E[c].numel()}; {len(scores)} concepts")
 
 # %% [markdown]
 # ## Summary
@@ -218,6 +223,6 @@ print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]}; lo
 # ## Exercises
 #
 # 1. Run the tour with another `picture`, one that the network gets wrong. Do the concepts show why?
-# 2. Add the same random vector $v$ to each column of the classifier (`net.C + v[:, None]`). What happens to the two maps of
-#    evidence, and what to their difference?
+# 2. Add the same random vector $v$ to each column of the classifier (`net.C + v[:, None]`). What happens to the two
+#    maps of evidence, and what to their difference?
 # 3. Show the class whose evidence is highest at each pixel. How many pixels agree with the prediction?

@@ -14,12 +14,13 @@
 # %% [markdown]
 # # Figure 1: which concepts does the network see, and where?
 #
-# **The paper claims** (section 3.3, Figure 1): k-means on what the encoder puts out cuts a picture into segments, each of
-# one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
+# **The paper claims** (section 3.3, Figure 1): k-means on what the encoder puts out cuts a picture into segments, each
+# of one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
 # without gradients, shows how much each matters to the classifier. Shallower blocks make both maps finer.
 #
-# This notebook draws the figure for B4 (the last of four blocks alone), B34 and B234, and then measures what it suggests:
-# how many concepts a map holds, what happens to the attribution on its way upstream, and whether it lies on the object.
+# This notebook draws the figure for B4 (the last of four blocks alone), B34 and B234, and then measures what it
+# suggests: how many concepts a map holds, what happens to the attribution on its way upstream, and whether it lies on
+# the object.
 
 # %% tags=["parameters"]
 dataset: str = "digits,birds"    # one or more of digits, birds, mnist, cub200, with commas between
@@ -57,8 +58,8 @@ study = studies[-1]
 # ## The explainers
 #
 # An explainer takes the last blocks of the network, brings their outputs to one resolution (eq. 7), puts each pixel's
-# channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on all rows of one class after another.
-# That gives $K/C$ prototypes for each of the $C$ classes, $K$ in all.
+# channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on all rows of one class after
+# another. That gives $K/C$ prototypes for each of the $C$ classes, $K$ in all.
 
 # %%
 table = {(study.data.title, e.name): {
@@ -69,16 +70,17 @@ pd.DataFrame(table).T
 # %%
 for study in studies:
     single = [e.name for e in study.explainers() if e.resolution_ == (1, 1)]
-    print(f"{study.data.title} ({study.data.size} px): " + (f"the map of {', '.join(single)} is a single pixel, one concept for the "
-          "whole picture." if single else "each depth has a map of several pixels."))
+    print(f"{study.data.title} ({study.data.size} px): " + (
+          f"the map of {', '.join(single)} is a single pixel, one concept for the whole picture." if single else
+          "each depth has a map of several pixels."))
 
 # %% [markdown]
 # The figures below show the last data set.
 #
 # ## Which pictures
 #
-# Pictures that the network gets right, from classes far apart in the list, and, as the last, one that it gets wrong, if
-# there is any: an explanation should be of use there too.
+# Pictures that the network gets right, from classes far apart in the list, and, as the last, one that it gets wrong,
+# if there is any: an explanation should be of use there too.
 
 # %%
 Z, y = study.embeddings("test")
@@ -116,18 +118,20 @@ for block, feature in zip(net.blocks, features, strict=True):
     print(f"{block}: {feature.shape[1]} channels on {feature.shape[2]} x {feature.shape[3]} pixels")
 
 # %% [markdown]
-# **Composite rows.** Eq. 7 and 8: the blocks' outputs at one resolution, each scaled to norm $1/D_b$, one after another.
+# **Composite rows.** Eq. 7 and 8: the blocks' outputs at one resolution, each scaled to norm $1/D_b$, one after
+# another.
 
 # %%
 deepest = explainers[-1]
 q = composite([features[b - 1] for b in deepest.blocks])
-print(f"{deepest.name}: q has shape {tuple(q.shape)}; the norms of its parts are " + ", ".join(
-    f"1/{1 / part.norm(dim=-1).mean():.0f}" for part in q[0].split([features[b - 1].shape[1] for b in deepest.blocks], -1)))
+parts = q[0].split([features[b - 1].shape[1] for b in deepest.blocks], -1)
+print(f"{deepest.name}: q has shape {tuple(q.shape)}; the norms of its parts are "
+      + ", ".join(f"1/{1 / part.norm(dim=-1).mean():.0f}" for part in parts))
 
 # %% [markdown]
-# **Concept maps.** Each pixel gets the id of the prototype nearest to its row: among all $K$ (eq. 9), or among the $K/C$ of
-# the class that the network predicts. The paper's formula is the first; its figure, with few and large segments, looks
-# like the second. We show both.
+# **Concept maps.** Each pixel gets the id of the prototype nearest to its row: among all $K$ (eq. 9), or among the
+# $K/C$ of the class that the network predicts. The paper's formula is the first; its figure, with few and large
+# segments, looks like the second. We show both.
 
 # %%
 c = predicted_class(net, features)
@@ -137,9 +141,9 @@ print(f"different ids on the map of picture {chosen[0]}: {len(everyone.unique())
       f"prototypes, {len(mine.unique())} among the {deepest.prototypes_per_class} of {names[int(c)]}")
 
 # %% [markdown]
-# **Attribution.** At the last block it is $\text{att}(h_{wh}, c_j) = h_{wh} \cdot c_j / \|c_j\|^2$ (eq. 11). On the way upstream
-# it is brought to the next map's resolution and averaged over each of its segments: all pixels of one concept then share
-# one score.
+# **Attribution.** At the last block it is $\text{att}(h_{wh}, c_j) = h_{wh} \cdot c_j / \|c_j\|^2$ (eq. 11). On the
+# way upstream it is brought to the next map's resolution and averaged over each of its segments: all pixels of one
+# concept then share one score.
 
 # %%
 h = features[-1]
@@ -148,15 +152,15 @@ for explainer in explainers[1:]:
     s = explainer.maps_from_features(features, c)
     att = refine(upsample(att, s.shape[-2:]), s)
 same = upstream(features, net.C, explainers, c)[explainers[-1].name]
-print(f"{explainers[-1].name}: {len(mine.unique())} concepts, scores from {att.min():.3g} to {att.max():.3g}; by hand and by "
-      f"attribution.upstream they differ by {float((att - same).abs().max()):.1g}")
+print(f"{explainers[-1].name}: {len(mine.unique())} concepts, scores from {att.min():.3g} to {att.max():.3g}; "
+      f"by hand and by attribution.upstream they differ by {float((att - same).abs().max()):.1g}")
 
 # %% [markdown]
 # ## Figure 1
 #
-# One column for each depth. The map on top is among the prototypes of the predicted class; below it is the training patch
-# nearest to each prototype, framed in the colour that it has on the map, with the share of the map that it holds and its
-# mean attribution. The box inside a patch is the pixel of the map that came nearest.
+# One column for each depth. The map on top is among the prototypes of the predicted class; below it is the training
+# patch nearest to each prototype, framed in the colour that it has on the map, with the share of the map that it holds
+# and its mean attribution. The box inside a patch is the pixel of the map that came nearest.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -177,16 +181,18 @@ for i, columns in zip(chosen, explained, strict=True):
     scores = {k: float(column["attribution"][column["predicted"] == k].mean()) for k in ids if shares[k]}
     best, won = max(scores, key=scores.get), float(torch.isin(column["everyone"], torch.tensor(ids)).double().mean())
     flat = max(scores.values()) - min(scores.values()) < 1e-4 * abs(scores[best])
-    word = "all concepts count" if flat else f"concept {ids.index(best) + 1} (on {shares[best]:.0%} of the map) counts most,"
-    print(f"Picture {i} ({names[y[i]]}): for {names[predicted[i]]}, {word} {scores[best]:.3g} a pixel.\n   Among all "
-          f"{column['K']} prototypes, those of {names[predicted[i]]} hold {won:.0%} of the pixels: their vote in eq. 10.")
+    word = f"concept {ids.index(best) + 1} (on {shares[best]:.0%} of the map) counts most,"
+    print(f"Picture {i} ({names[y[i]]}): for {names[predicted[i]]}, {'all concepts count' if flat else word} "
+          f"{scores[best]:.3g} a pixel.\n   Among all {column['K']} prototypes, those of {names[predicted[i]]} "
+          f"hold {won:.0%} of the pixels: their vote in eq. 10.")
 
 # %% [markdown]
 # ## Higher and lower
 #
-# In the paper's figure red and blue mean *higher and lower* importance. About zero, as above, red means *for* the class and
-# blue *against* it. A network may have evidence for its prediction all over the picture, and then everything is red: a
-# pixel of the last block can look at most of the picture. Taking each map's mean away brings the contrast back.
+# In the paper's figure red and blue mean *higher and lower* importance. About zero, as above, red means *for* the
+# class and blue *against* it. A network may have evidence for its prediction all over the picture, and then everything
+# is red: a pixel of the last block can look at most of the picture. Taking each map's mean away brings the contrast
+# back.
 
 # %%
 maps = {e.name: [columns[d]["attribution"] for columns in explained] for d, e in enumerate(explainers)}
@@ -197,13 +203,14 @@ path = figures.keep(figure, "figure1_about_mean", {"pictures": chosen}, study.se
 for name, each in maps.items():
     positive = np.mean([float((m > 0).double().mean()) for m in each])
     width = np.mean([float((m.max() - m.min()) / m.mean().abs()) for m in each])
-    print(f"{name}: {positive:.0%} of the pixels are for the prediction; from the lowest to the highest score it is {width:.0%} "
-          "of the mean" + (": the map is flat." if width < 1e-4 else "."))
+    print(f"{name}: {positive:.0%} of the pixels are for the prediction; from the lowest to the highest score "
+          f"it is {width:.0%} of the mean" + (": the map is flat." if width < 1e-4 else "."))
 
 # %% [markdown]
 # ## How many concepts are on a map?
 #
-# So far, a few pictures. From here on each number is a mean over up to 100 test pictures, evenly taken from the test set.
+# So far, a few pictures. From here on each number is a mean over up to 100 test pictures, evenly taken from the test
+# set.
 
 # %%
 def look(study, most=100):
@@ -224,23 +231,25 @@ def ids_on_maps(study):
                      for kind, classes in kinds.items()} for e in study.explainers()}
 
 ids = {study.dataset: ids_on_maps(study) for study in studies}
-pd.DataFrame({(study.data.title, name): row for study in studies for name, row in ids[study.dataset].items()}).T.round(1)
+rows = {(study.data.title, name): row for study in studies for name, row in ids[study.dataset].items()}
+pd.DataFrame(rows).T.round(1)
 
 # %%
 for study in studies:
     (shallow, few), K = list(ids[study.dataset].items())[-1], len(study.explainers()[-1].prototypes_)
-    print(f"{study.data.title}: a map of {shallow} holds {few['predicted']:.1f} ids among the predicted class's prototypes, "
-          f"{few['all K']:.1f} among all {K}" + (": the second is hard to read." if few["all K"] > 10 else "."))
+    print(f"{study.data.title}: a map of {shallow} holds {few['predicted']:.1f} ids among the predicted class's "
+          f"prototypes, {few['all K']:.1f} among all {K}" + (": hard to read." if few["all K"] > 10 else "."))
 
 # %% [markdown]
-# The number of ids among all $K$ grows with depths added and with the number of classes (each brings its own prototype for
-# a piece of sky); among the predicted class's it cannot exceed $K/C$. So the figure shows the second kind, and the vote
-# (notebook 04) counts the first.
+# The number of ids among all $K$ grows with depths added and with the number of classes (each brings its own prototype
+# for a piece of sky); among the predicted class's it cannot exceed $K/C$. So the figure shows the second kind, and the
+# vote (notebook 04) counts the first.
 #
 # ## What happens to the attribution upstream?
 #
-# Averaging over segments moves attribution about, but the mean over the picture should stay, and with it the logit: mean
-# times $\|c_j\|^2$ (plus the bias, if there is one) is $y_j$. And a map can have no more different values than segments.
+# Averaging over segments moves attribution about, but the mean over the picture should stay, and with it the logit:
+# mean times $\|c_j\|^2$ (plus the bias, if there is one) is $y_j$. And a map can have no more different values than
+# segments.
 
 # %%
 WAYS = {"bilinear": {}, "nearest": {"mode": "nearest"}, "all K": {"segments": "all"}}
@@ -259,14 +268,15 @@ def depths(study):
     features, c, _ = seen[study.dataset]
     maps = {word: upstream(features, study.trained.C, study.explainers(), c, **way) for word, way in WAYS.items()}
     base = next(iter(maps["bilinear"].values()))
-    return {name: {"mean changes, bilinear": change(att, base), "mean changes, nearest": change(maps["nearest"][name], base),
+    return {name: {"mean changes, bilinear": change(att, base),
+                   "mean changes, nearest": change(maps["nearest"][name], base),
                    "deviation / mean": float((att.flatten(1).std(1, False) / base.mean((1, 2)).abs()).mean()),
                    "values, among predicted": values(att), "values, among all K": values(maps["all K"][name])}
             for name, att in maps["bilinear"].items()}
 
 upwards = {study.dataset: depths(study) for study in studies}
-pd.DataFrame({(study.data.title, name): row for study in studies for name, row in upwards[study.dataset].items()}
-             ).T.map("{:.2g}".format)
+rows = {(study.data.title, name): row for study in studies for name, row in upwards[study.dataset].items()}
+pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %%
 for study in studies:
@@ -277,18 +287,19 @@ for study in studies:
     back = att.mean((1, 2)) * net.C[:, c].square().sum(0) + (0 if net.bias is None else net.bias[c])
     spreads = [row["deviation / mean"] for row in upwards[study.dataset].values()]
     word = "falls" if spreads[-1] < spreads[0] else "does not fall"
-    print(f"{study.data.title}: from the mean of {finest}'s map the logit comes back within {(back - logit).abs().max():.1g} "
-          f"(logits up to {logit.max():.3g});\n   " + ("all maps are flat: a last block of one pixel cannot say where."
-          if spreads[0] < 1e-4 else f"the deviation {word} upstream, from {spreads[0]:.2f} to {spreads[-1]:.2f} of the mean."))
+    print(f"{study.data.title}: from the mean of {finest}'s map the logit comes back within "
+          f"{(back - logit).abs().max():.1g} (logits up to {logit.max():.3g});\n   " + (
+          "all maps are flat: a last block of one pixel cannot say where." if spreads[0] < 1e-4 else
+          f"the deviation {word} upstream, from {spreads[0]:.2f} to {spreads[-1]:.2f} of the mean."))
 
 # %% [markdown]
-# Each depth tells the same sum in other places. The outline gets finer, but every step is an average, and an average can
-# only flatten: no shallower map can show more contrast than the last block's. A map refined among all $K$ may have as many
-# scores as ids, hence its speckles.
+# Each depth tells the same sum in other places. The outline gets finer, but every step is an average, and an average
+# can only flatten: no shallower map can show more contrast than the last block's. A map refined among all $K$ may have
+# as many scores as ids, hence its speckles.
 #
-# Does bilinear upsampling change the mean? When it doubles a map, each pixel hands out its share in full, at the edges too,
-# just as in nearest mode, and ResNets double if a picture's side is a multiple of 32. From 3 pixels to 5 it is another
-# matter:
+# Does bilinear upsampling change the mean? When it doubles a map, each pixel hands out its share in full, at the edges
+# too, just as in nearest mode, and ResNets double if a picture's side is a multiple of 32. From 3 pixels to 5 it is
+# another matter:
 
 # %%
 bump = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]])
@@ -298,26 +309,29 @@ pd.DataFrame({f"3 x 3 to {n} x {n}": {mode: float(upsample(bump, n, mode).mean()
 # %% [markdown]
 # ## Is the attribution on the object?
 #
-# Where a data set has masks, we know which pixels are the object. *On it* is the share of the positive attribution that
-# falls on the object. It has to be held against two others: *area*, the object's share of the picture, which a map without
-# any contrast would reach, and *swapped*, the share when each picture is given another picture's map. Objects like the
-# middle of a picture, and so do the maps of any network; only what exceeds *swapped* comes from this picture. *Error* is the
-# standard error of that excess.
+# Where a data set has masks, we know which pixels are the object. *On it* is the share of the positive attribution
+# that falls on the object. It has to be held against two others: *area*, the object's share of the picture, which a
+# map without any contrast would reach, and *swapped*, the share when each picture is given another picture's map.
+# Objects like the middle of a picture, and so do the maps of any network; only what exceeds *swapped* comes from this
+# picture. *Error* is the standard error of that excess.
 
 # %%
+def share(att, mask):
+    """Share of each map's positive part that falls on the mask (n, H, W); not a number where there is no such part."""
+    positive = upsample(att.double().cpu(), mask.shape[-2:], "nearest").clamp_min(0)
+    return (positive * mask).sum((1, 2)) / positive.sum((1, 2))
+
 def on_object(study):
     """name of the explainer -> share of the positive attribution on the object, beside area and swapped maps"""
     features, c, looked = seen[study.dataset]
     mask, found = (study.data.test.masks[looked] > 0).double(), {}
     for name, att in upstream(features, study.trained.C, study.explainers(), c).items():
-        positive = upsample(att.double().cpu(), mask.shape[-2:], "nearest").clamp_min(0)
-        positive /= positive.sum((1, 2), keepdim=True)
-        own, other = ((m * mask).sum((1, 2)) for m in (positive, positive.roll(len(mask) // 2, 0)))
-        kept = own.isfinite() & other.isfinite()  # a map without any positive attribution has no share
-        error = (own - other)[kept].std() / kept.sum().sqrt()
-        found[name] = {"on it": own[kept].mean(), "area": mask[kept].mean(), "swapped": other[kept].mean(), "error": error}
+        own, other = share(att, mask), share(att.roll(len(att) // 2, 0), mask)
+        error = (own - other).std() / len(att) ** 0.5
+        found[name] = {"on it": own.nanmean(), "area": mask.mean(), "swapped": other.nanmean(), "error": error}
     return {name: {key: float(value) for key, value in row.items()} for name, row in found.items()}
 
+# %%
 masked = {study.dataset: on_object(study) for study in studies if study.data.test.masks is not None}
 shares = {(study.data.title, name): row for study in studies for name, row in masked.get(study.dataset, {}).items()}
 pd.DataFrame(shares).T.round(3) if shares else None
@@ -325,21 +339,21 @@ pd.DataFrame(shares).T.round(3) if shares else None
 # %%
 for study in studies:
     for name, row in masked.get(study.dataset, {}).items():
-        gap = row["on it"] - row["swapped"]
-        word = "more than" if gap > 2 * row["error"] else "less than" if gap < -2 * row["error"] else "hardly different from"
+        gap, error = row["on it"] - row["swapped"], row["error"]
+        word = "more than" if gap > 2 * error else "less than" if gap < -2 * error else "about as much as"
         print(f"{study.data.title}, {name}: {row['on it']:.1%} on the object, {word} with another picture's map "
               f"({row['swapped']:.1%}); the object's area is {row['area']:.1%}.")
     if study.dataset not in masked:
         print(f"{study.data.title}: no masks.")
 
 # %% [markdown]
-# Read this table with the two facts from above: nearly flat maps must lie near the area, and averaging flattens. It is a
-# first look, not a comparison of attribution methods.
+# Read this table with the two facts from above: nearly flat maps must lie near the area, and averaging flattens. It is
+# a first look, not a comparison of attribution methods.
 #
 # ## What fitting holds in memory
 #
-# k-means runs class by class, so that the rows of one class are all that is ever held: $n_c R' D \cdot 4$ bytes for $n_c$
-# pictures, $R'$ pixels of the map and $D$ channels. (k-means makes one more copy.)
+# k-means runs class by class, so that the rows of one class are all that is ever held: $n_c R' D \cdot 4$ bytes for
+# $n_c$ pictures, $R'$ pixels of the map and $D$ channels. (k-means makes one more copy.)
 
 # %%
 megabytes = {}
@@ -353,7 +367,7 @@ pd.DataFrame(megabytes).T.round(1)
 
 # %%
 (title, name), most = max(megabytes.items(), key=lambda item: item[1]["all classes, MB"])
-print(f"{title}, {name}: {most['largest class, MB']:.1f} MB at a time instead of {most['all classes, MB']:.0f} MB at once.\n"
+print(f"{title}, {name}: {most['largest class, MB']:.1f} MB at a time, not {most['all classes, MB']:.0f} MB at once.\n"
       f"CUB-200 with a ResNet34 at 224 px, B234: {30 * 28**2 * 896 * 4 / 1e6:.0f} MB for a class of 30 pictures, "
       f"{5994 * 28**2 * 896 * 4 / 1e9:.0f} GB for all 5,994.")
 
@@ -371,17 +385,17 @@ for study in studies:
 # %% [markdown]
 # ## Summary
 #
-# - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches; among
-#   all $K$ prototypes (eq. 9) it tends to have the more ids, the shallower the blocks and the more the classes.
-# - Going upstream, attribution keeps its mean, hence the logit, and takes one value a segment. Its outline gets finer and its
-#   contrast smaller: the shallower map says *where* more finely, and *how much* more evenly.
-# - Whether attribution lies on the object can be measured where there are masks; chance is then neither zero nor the area,
-#   for maps and objects share a liking for the middle.
+# - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches;
+#   among all $K$ prototypes (eq. 9) it tends to have the more ids, the shallower the blocks and the more the classes.
+# - Going upstream, attribution keeps its mean, hence the logit, and takes one value a segment. Its outline gets finer
+#   and its contrast smaller: the shallower map says *where* more finely, and *how much* more evenly.
+# - Whether attribution lies on the object can be measured where there are masks; chance is then neither zero nor the
+#   area, for maps and objects share a liking for the middle.
 #
 # ## Exercises
 #
 # 1. Use `base="averaged"` in `upstream`. Which maps change, and does their mean?
-# 2. Draw the attribution for the runner-up instead of the prediction. Subtract the two, each times its $\|c_j\|^2$: what is
-#    the mean of the difference?
-# 3. Fit `study.explainer(3, block_weight="none")` (eq. 8 without $1/D_b$). Does the map follow the colours of the picture
-#    more or less than before, and how many ids has it among all $K$?
+# 2. Draw the attribution for the runner-up instead of the prediction. Subtract the two, each times its $\|c_j\|^2$:
+#    what is the mean of the difference?
+# 3. Fit `study.explainer(3, block_weight="none")` (eq. 8 without $1/D_b$). Does the map follow the colours of the
+#    picture more or less than before, and how many ids has it among all $K$?
