@@ -166,7 +166,7 @@ class Study:
         fitting = {k: str(v) for k, v in options.items() if k not in ("vote", "n_jobs", "progress")}
         tensors, manifest = self._cached("explainer", {"blocks": explainer.name, "trained_blocks": self.trained.blocks,
                                                       **fitting}, compute)
-        fitted = ConceptExplainer.from_state(explainer.get_params(), tensors)
+        fitted = ConceptExplainer.from_state(explainer.get_params() | {"progress": False}, tensors)
         fitted.seconds_ = manifest["seconds"]
         return fitted
 
@@ -179,7 +179,7 @@ class Study:
         pictures, explainer = self._splits[split], self.explainer(depth, **choices)
 
         def compute():
-            found = explainer.evaluate(self.trained, pictures, pictures.labels)
+            found = explainer.set_params(progress=True).evaluate(self.trained, pictures, pictures.labels)
             return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in found.items()}
         # The same weights may meet other test pictures, and the same numbers of blocks other blocks.
         key = {"split": split, "fingerprint": self.data.fingerprint, "explainer": explainer.name,

@@ -200,7 +200,7 @@ def test_explainers_are_cached_and_equal_to_fresh_ones(tiny, computed):
     assert computed.count("explainer") == 3
     x = tiny.data.test.batch(range(5))
     for depth, pair in enumerate(zip(found, kept, strict=True), start=1):
-        spread = {"n_jobs": pair[0].n_jobs, "progress": True}  # changes no prototype
+        spread = {"n_jobs": pair[0].n_jobs}  # changes no prototype
         fresh = ConceptExplainer(blocks=tuple(range(5 - depth, 5)), prototypes_per_class=2, n_init=1, random_state=0)
         fresh.fit(tiny.trained, tiny.data.train, tiny.data.train.labels)
         for explainer in pair:
