@@ -34,7 +34,7 @@ train_per_class: int = 0         # training pictures a class; 0: all
 test_per_class: int = 0          # test pictures a class; 0: all
 epochs: int = 0                  # of training; 0: the data set's recipe
 prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
-n_init: int = 3                  # restarts of k-means
+n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
 seed: int = 0                    # of the first weights, the batches and k-means
 out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
 

@@ -136,13 +136,14 @@ class Study:
     def kmex(self, k: int = 0) -> KMEx:
         """KMEx (section 3.2) with k prototypes a class (0: the study's K/C), fitted on the training embeddings."""
         k = k or self.k
-        model = KMEx(k, n_init=self.n_init, random_state=self.seed)
+        # Embeddings are few: the official ten restarts cost seconds, so no profile saves on them.
+        model = KMEx(k, n_init=10, random_state=self.seed)
 
         def compute():
             model.fit(*self.embeddings("train"))
             return {"prototypes_": torch.as_tensor(model.prototypes_), "classes_": torch.as_tensor(model.classes_),
                     "prototype_labels_": torch.as_tensor(model.prototype_labels_)}
-        tensors, _ = self._cached("kmex", {"k": k, "n_init": self.n_init, "seed": self.seed}, compute)
+        tensors, _ = self._cached("kmex", {"k": k, "n_init": model.n_init, "seed": self.seed}, compute)
         for name, tensor in tensors.items():
             setattr(model, name, tensor.numpy())
         model.n_features_in_ = model.prototypes_.shape[1]

@@ -184,7 +184,7 @@ def test_embeddings_are_cached_and_those_of_the_network(tiny, computed):
 
 def test_kmex_is_cached_and_equal_to_a_fresh_one(tiny, computed):
     found, kept = tiny.kmex(), again(tiny).kmex()
-    fresh = KMEx(2, n_init=1, random_state=0).fit(*tiny.embeddings("train"))
+    fresh = KMEx(2, n_init=10, random_state=0).fit(*tiny.embeddings("train"))
     Z, y = tiny.embeddings("test")
     for model in (found, kept):
         for name in ("prototypes_", "prototype_labels_", "classes_", "n_features_in_"):
