@@ -61,7 +61,7 @@ lock: $(LOCKED)  ## work out requirements.lock again after pyproject.toml change
 	.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock --quiet $(ARGS)
 
-clean:  ## delete .venv, caches and build leftovers; data/ and figures/ stay
+clean:  ## delete .venv, the tools' caches and build leftovers; data/ (with data/cache) and figures/ stay
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
 	find paperlib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 

@@ -113,7 +113,8 @@ print(f"The mean of the {E[c].numel()} pixel{'s' * (E[c].numel() > 1)} is {E[c].
 #
 # A column $c_j$ is a prototype only in name: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
 # the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes, and predicts the class of the
-# nearest. A prototype is a vector; to see it, we look at the training picture whose embedding is nearest to it.
+# nearest ($C$ is the number of classes, $K$ that of all prototypes). A prototype is a vector; to see it, we look at the
+# training picture whose embedding is nearest to it. The number above is the distance to the centroid, not to the picture.
 
 # %%
 kmex, (Z, labels) = study.kmex(), study.embeddings("train")
@@ -140,8 +141,12 @@ print(f"Nearest of all {len(distance)} prototypes is number {list(mine).index(ne
 # The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone.
 # B234, named after its blocks, puts the outputs of the last three together (eq. 7 and 8) and clusters the rows of each
 # class. Each pixel of our picture then belongs to the nearest prototype of the predicted class: that is its concept.
-# The attribution (eq. 11) is the evidence again, divided by $\|c_j\|^2$ and averaged over each concept. We draw it
-# about its mean: red speaks more for the class than the average pixel does, blue less.
+# The attribution (eq. 11) is the evidence again, divided by $\|c_j\|^2$ and averaged over each concept, one depth after
+# the other (notebook 05). The numbers under the patches are these scores. The colours are the scores less their mean:
+# red speaks more for the class than the average pixel does, blue less.
+#
+# Do not expect each patch to look like its segment: a class has only $K/C$ prototypes here, so a pixel takes the least bad
+# of them, and a patch found on grass may have to stand for water.
 
 # %%
 column = study.explain(picture)[-1]
@@ -165,8 +170,8 @@ print(f"{len(scores)} of the {len(ids)} concepts of {names[c]} are on the map of
 #
 # Evidence for the prediction alone does not tell it from the runner-up. Their difference does: its mean is the gap
 # between the two logits. And with the drawn birds we know what ought to tip it: a table of attributes says in which
-# parts two species differ, and a mask says where these parts are. (An eye without a mark, "plain", has the face's
-# colour.)
+# parts two species differ, and a mask says where these parts are. (A part that is "plain" has no mark of its own: a
+# plain eye has the face's colour.)
 
 # %%
 lead, title, parts, table = E[c] - E[other], f"for {names[c]} less for {names[other]}", (), None
@@ -187,7 +192,9 @@ if parts:
     ahead = upsample(lead[None], there.shape, "nearest")[0].clamp_min(0)
     print(f"{names[c]} and {names[other]} differ in {', '.join(parts)},\n"
           f"on {there.double().mean():.1%} of this picture. Of the evidence by which {names[c]} leads, "
-          f"{(ahead * there).sum() / ahead.sum():.1%} lies there.")
+          f"{(ahead * there).sum() / ahead.sum():.1%} lies there; spread evenly it would be "
+          f"{there.double().mean():.1%}." + (f"\nA square of the map covers {1 / E[c].numel():.0%} of the picture, more "
+          "than the parts: it cannot point at them." if 1 / E[c].numel() > there.double().mean() else ""))
 else:
     print(f"{study.data.title} says nothing about parts; run the tour with dataset=birds to see them.")
 

@@ -157,7 +157,8 @@ print(f"{study.data.title}: similarities {tuple(similarity.shape)} become scores
 # The right-hand side passes through something that the left-hand side never computes: $h_r \cdot c_j$, the evidence
 # of pixel $r$ for class $j$. As a map, its mean *is* the logit: nothing is approximated, and no gradient is needed. It
 # is the class activation map (CAM) of Zhou et al. (2016). Here it is for the predicted class of five test pictures,
-# whose name stands above (with the true one, where it is another): red speaks for the class, blue against it.
+# whose name stands above (with the true one, where it is another): red speaks for the class, blue against it. (Where
+# zero lies is partly chance: exercise 2.)
 
 # %%
 chosen = torch.linspace(0, len(x) - 1, 5).long().tolist()
@@ -286,7 +287,7 @@ pd.DataFrame({name: {"dropout off": with_dropout(net, False), "dropout on": with
 # ## Where the theorem fails
 #
 # Eq. 4 needs two things: an average as the pooling, and a classifier that is linear. Take either away. VGG16 has an
-# average, but behind it an MLP with ReLUs; ConvNeXt has a layer norm between average and classifier. `Backbone`
+# average (over $7 \times 7$ regions, not over all pixels), but behind it an MLP with ReLUs; ConvNeXt has a layer norm between average and classifier. `Backbone`
 # compares numbers when it is given a network, and refuses:
 
 # %%
@@ -337,6 +338,9 @@ mended = {"ResNet34, average": both_orders(h_resnet, torch.mean, linear),
           "VGG16, MLP without ReLUs": both_orders(h_vgg, torch.mean, spread(without_relu)),
           "ConvNeXt, without norm": both_orders(h_convnext, torch.mean, convnext.classifier[2])}
 
+# %% [markdown]
+# In the figure a dot is one row of the tables above, or one of the networks just computed.
+
 # %%
 values = {}
 for row in tested:
@@ -385,8 +389,9 @@ print("other structures:  " + ";  ".join(f"{name} {error:.2g}" for name, error i
 # %% [markdown]
 # ## Summary
 #
-# - Both sides of eq. 4 agree up to rounding on every network that ends in average pooling and a linear layer, trained
-#   or not, with a bias or without. Only networks with more than one pixel ($R > 1$) test it.
+# - Both sides of eq. 4 agree up to rounding on every network here that ends in average pooling and a linear layer: the
+#   trained ones of the first table, untrained ones, and ones that an epoch has moved but not taught; with a bias or
+#   without. Only networks with more than one pixel ($R > 1$) test it.
 # - The right-hand side yields class evidence maps whose mean is the logit, by definition and not by approximation.
 #   Their resolution is that of the last feature map.
 # - Dropout does no harm at prediction. A ReLU or a norm behind the pooling, or a maximum in its place, does.

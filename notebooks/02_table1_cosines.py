@@ -65,7 +65,7 @@ for study in studies:
 #
 # - **CNN**: $p_j = c_j$, one for each class.
 # - **KMEx (K/C = 1)**: the centroid of each class, that is, its mean embedding.
-# - **KMEx (K/C > 1)**: the centroids of a k-means on each class.
+# - **KMEx (K/C > 1)**: the centroids of a k-means on each class. $K$ is the number of all prototypes, $C$ that of classes.
 
 # %%
 def prototypes_of(study):
@@ -94,7 +94,7 @@ pd.concat({study.data.title: pd.DataFrame(table[study.dataset], index=["class", 
            for study in studies}, axis=1)
 
 # %% [markdown]
-# The published numbers, for comparison (ResNet34 with ImageNet weights):
+# The published numbers, for comparison (ResNet34 with ImageNet weights; the paper's second KMEx row has K/C = 5):
 
 # %%
 pd.concat({name: pd.DataFrame({model: row[name] for model, row in TABLE1.items()}, index=["class", "out"]).T
@@ -116,7 +116,7 @@ for study in studies:
 def draw(study):
     Z, y = study.embeddings("train")
     points = {name: per_class_cosines(P, labels, Z, y) for name, (P, labels) in prototypes_of(study).items()}
-    return figures.scatter(points, "cosine with the own class", "cosine with other classes", study.data.title)
+    return figures.scatter(points, "cosine with own class", "cosine with other classes", study.data.title)
 
 for study in studies:
     figure = draw(study)
@@ -127,7 +127,7 @@ for study in studies:
 #
 # The softmax only compares logits. Add one vector $v$ to every column and each logit grows by the same $z \cdot v$: no
 # prediction changes, so training has no reason to move the columns towards what all classes share. But embeddings come
-# out of a ReLU, every coordinate is positive, and what classes share is much of their length. Take the mean embedding
+# out of a ReLU, no coordinate is negative, and what classes share is much of their length. Take the mean embedding
 # $\bar z$ away from all points (and from the centroids), and measure again.
 
 # %%
@@ -157,7 +157,7 @@ for study in studies:
 #
 # With several prototypes a class, "average cosine" can pair every prototype with every point (`all`), or each point with
 # its nearest prototype (`nearest`). In the paper the cosine falls from K/C = 1 to 5 on MNIST and CUB-200 but rises on STL10
-# (0.79 to 0.84); no single reading gives all three.
+# (0.79 to 0.84). Neither of these two readings gives all three: the first can hardly rise, the second hardly fall.
 
 # %%
 pairings = {(study.data.title, pairing): {name: values[0] for name, values in column(study, pairing).items()}
@@ -189,7 +189,8 @@ for study in studies:
 # - The table above has the paper's ordering wherever the CNN's *class* cosine is below both KMEx rows.
 # - Our *out* cosines need not be the paper's: its networks start from ImageNet weights, ours (unless `weights` says
 #   otherwise) from random ones, on other data.
-# - A good part of the gap is the mean embedding, which the softmax cannot see.
+# - Part of the gap is the mean embedding, which the softmax cannot see. How large a part differs between data sets:
+#   compare the columns' gap to the centroids in the two tables.
 #
 # ## Exercises
 #

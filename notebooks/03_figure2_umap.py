@@ -103,8 +103,8 @@ for study in studies:
 # ## Figure 2
 #
 # UMAP is fitted on the training embeddings; test embeddings (paler) and prototypes are then placed on the same map. With
-# several data sets the figure shows the last. A line joins each prototype to the middle of its own class: a long line is
-# a misplaced prototype.
+# several data sets the figure shows the last. A line joins each prototype to the middle of its own class. A long line
+# means that UMAP placed the prototype among others; it is no measure of distance. Crosses on one spot look like one.
 
 # %%
 def thinned(Z, y):
@@ -165,8 +165,8 @@ pd.concat({title: pd.DataFrame(rows).T.round(2) for title, rows in near.items()}
 
 # %%
 distances = {title: {name: row["distance"] for name, row in rows.items()} for title, rows in near.items()}
-bars = figures.bars(distances, "distance to the own class\n(dashed: between fellows)")
-line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--")
+bars = figures.bars(distances, "distance to the nearest of its class /\nmedian distance between fellows")
+line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorder=0)
 
 # %%
 for title, rows in near.items():
@@ -201,7 +201,8 @@ for study in studies:
 # %% [markdown]
 # Where a few short points serve many crosses, the map shows the crosses in heaps, and a heap's place says nothing about
 # their classes. It says that the $c_j$ are short, which depends on the training recipe: weight decay, for one, shrinks
-# them. The paper's recipe has none (ours for digits and birds has), so its crosses may have spread for another reason.
+# them. Ours for digits and birds has it. The paper prints no recipe; it follows Gautam et al. (2024), whose public code
+# has no decay, so its crosses may have spread for another reason.
 #
 # ## The numbers, kept
 

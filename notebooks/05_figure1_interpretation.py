@@ -130,7 +130,8 @@ print(f"{deepest.name}: q has shape {tuple(q.shape)}; the norms of its parts are
 
 # %% [markdown]
 # **Concept maps.** Each pixel gets the id of the prototype nearest to its row: among all $K$ (eq. 9), or among the
-# $K/C$ of the class that the network predicts. The paper's formula is the first; its figure, with few and large
+# $K/C$ of the class that the network predicts. Do not expect each patch to look like its segment: a class has only $K/C$
+# prototypes here, so a pixel takes the least bad of them, and a patch found on grass may have to stand for water. The paper's formula is the first; its figure, with few and large
 # segments, looks like the second. We show both.
 
 # %%
@@ -160,7 +161,9 @@ print(f"{explainers[-1].name}: {len(mine.unique())} concepts, scores from {att.m
 #
 # One column for each depth. The map on top is among the prototypes of the predicted class; below it is the training
 # patch nearest to each prototype, framed in the colour that it has on the map, with the share of the map that it holds
-# and its mean attribution. The box inside a patch is the pixel of the map that came nearest.
+# and its mean attribution. The box inside a patch is the pixel of the map that came nearest; where there is none, as for
+# B4, the patch is that pixel. The attribution at the bottom is about zero: B4's is eq. 11 as it is, the later ones are
+# averaged over segments.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -171,7 +174,8 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study.settings(), out)
 
 # %% [markdown]
-# What the figures say at the finest depth, in words:
+# What the figures say at the finest depth, in words. First what the map among the predicted class shows, then how the
+# map among all $K$ votes (eq. 10):
 
 # %%
 for i, columns in zip(chosen, explained, strict=True):
@@ -179,20 +183,22 @@ for i, columns in zip(chosen, explained, strict=True):
     ids = [k for k, *_ in column["patches"]]
     shares = {k: float((column["predicted"] == k).double().mean()) for k in ids}
     scores = {k: float(column["attribution"][column["predicted"] == k].mean()) for k in ids if shares[k]}
-    best, won = max(scores, key=scores.get), float(torch.isin(column["everyone"], torch.tensor(ids)).double().mean())
+    best = max(scores, key=scores.get)
     flat = max(scores.values()) - min(scores.values()) < 1e-4 * abs(scores[best])
     word = f"concept {ids.index(best) + 1} (on {shares[best]:.0%} of the map) counts most,"
     print(f"Picture {i} ({names[y[i]]}): for {names[predicted[i]]}, {'all concepts count' if flat else word} "
-          f"{scores[best]:.3g} a pixel.\n   Among all {column['K']} prototypes, those of {names[predicted[i]]} "
-          f"hold {won:.0%} of the pixels: their vote in eq. 10.")
+          f"{scores[best]:.3g} a pixel.")
+    votes = (column["everyone"].flatten() // len(ids)).bincount(minlength=len(names)).double() / column["everyone"].numel()
+    print(f"   Of all {column['K']} prototypes, those of {names[predicted[i]]} hold {votes[predicted[i]]:.0%} of the pixels; "
+          f"most, {votes.max():.0%}, go to {names[int(votes.argmax())]}.")
 
 # %% [markdown]
 # ## Higher and lower
 #
 # In the paper's figure red and blue mean *higher and lower* importance. About zero, as above, red means *for* the
-# class and blue *against* it. A network may have evidence for its prediction all over the picture, and then everything
-# is red: a pixel of the last block can look at most of the picture. Taking each map's mean away brings the contrast
-# back.
+# class and blue *against* it. There are two reasons why everything may be red. A pixel of the last block can look at most
+# of the picture. And zero is arbitrary: one vector added to all columns changes no prediction, but shifts every map
+# (exercise 2 of notebook 01). Taking each map's mean away brings the contrast back.
 
 # %%
 maps = {e.name: [columns[d]["attribution"] for columns in explained] for d, e in enumerate(explainers)}
@@ -248,8 +254,8 @@ for study in studies:
 # ## What happens to the attribution upstream?
 #
 # Averaging over segments moves attribution about, but the mean over the picture should stay, and with it the logit:
-# mean times $\|c_j\|^2$ (plus the bias, if there is one) is $y_j$. And a map can have no more different values than
-# segments.
+# mean times $\|c_j\|^2$ (plus the bias, if there is one) is $y_j$. From the second depth on (B34), a map can have no more
+# different values than segments. B4's is eq. 11 itself, not averaged: a value for each pixel.
 
 # %%
 WAYS = {"bilinear": {}, "nearest": {"mode": "nearest"}, "all K": {"segments": "all"}}
@@ -313,7 +319,8 @@ pd.DataFrame({f"3 x 3 to {n} x {n}": {mode: float(upsample(bump, n, mode).mean()
 # that falls on the object. It has to be held against two others: *area*, the object's share of the picture, which a
 # map without any contrast would reach, and *swapped*, the share when each picture is given another picture's map.
 # Objects like the middle of a picture, and so do the maps of any network; only what exceeds *swapped* comes from this
-# picture. *Error* is the standard error of that excess.
+# picture. *Error* is the standard error of that excess. An excess may be sure and still small: compare it with the share
+# itself.
 
 # %%
 def share(att, mask):
@@ -341,8 +348,8 @@ for study in studies:
     for name, row in masked.get(study.dataset, {}).items():
         gap, error = row["on it"] - row["swapped"], row["error"]
         word = "more than" if gap > 2 * error else "less than" if gap < -2 * error else "about as much as"
-        print(f"{study.data.title}, {name}: {row['on it']:.1%} on the object, {word} with another picture's map "
-              f"({row['swapped']:.1%}); the object's area is {row['area']:.1%}.")
+        print(f"{study.data.title}, {name}: {row['on it']:.1%} on the object, {word} with another picture's map, "
+              f"by {100 * gap:+.1f} points; the object's area is {row['area']:.1%}.")
     if study.dataset not in masked:
         print(f"{study.data.title}: no masks.")
 
@@ -387,8 +394,8 @@ for study in studies:
 #
 # - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches;
 #   among all $K$ prototypes (eq. 9) it tends to have the more ids, the shallower the blocks and the more the classes.
-# - Going upstream, attribution keeps its mean, hence the logit, and takes one value a segment. Its outline gets finer
-#   and its contrast smaller: the shallower map says *where* more finely, and *how much* more evenly.
+# - Going upstream, attribution keeps its mean, hence the logit, and, above the last block, takes one value a segment. Its
+#   outline gets finer and its contrast smaller: the shallower map says *where* more finely, and *how much* more evenly.
 # - Whether attribution lies on the object can be measured where there are masks; chance is then neither zero nor the
 #   area, for maps and objects share a liking for the middle.
 #

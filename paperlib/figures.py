@@ -22,7 +22,7 @@ from paperlib import files
 
 PALETTE = sns.color_palette("colorblind", 10)
 # The same ten, in an order whose first five stay furthest apart to a colour-blind eye; grey, the maps' ground, is last.
-CONCEPTS = [PALETTE[i] for i in (0, 3, 8, 9, 5, 4, 2, 1, 6, 7)]
+CONCEPTS = [PALETTE[i] for i in (0, 3, 8, 2, 4, 9, 5, 1, 6, 7)]
 DIVERGING = "RdBu_r"
 FIGURES = files.REPOSITORY / "figures"
 
@@ -140,7 +140,9 @@ def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, 
         reach = None if errors is None else [errors[group][name] for group in groups]
         drawn = axis.bar(np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width, heights, width, label=name,
                          color=PALETTE[i % 10], yerr=reach, ecolor="0.3", capsize=2, error_kw={"linewidth": 0.8})
-        axis.bar_label(drawn, [f"{h:.{decimals}f}" for h in heights], fontsize=7, padding=2)
+        # White behind a number, so that no line runs through it.
+        axis.bar_label(drawn, [f"{h:.{decimals}f}" for h in heights], fontsize=7, padding=2,
+                       path_effects=[withStroke(linewidth=2, foreground="white")])
     axis.axhline(0, color="0.3", linewidth=0.8)
     axis.set(xticks=range(len(groups)), xticklabels=groups, ylabel=ylabel, ylim=limits)
     axis.margins(y=0.12)
@@ -327,7 +329,8 @@ def _patches(figure, column: dict, ids: np.ndarray, colours: dict, cell) -> None
         show(axis, piece, f"{i + 1}: {(ids == k).mean():.0%}", colours[k])
         axis.title.set_size(7.5)
         if max(box[2:]) < 0.9 * len(piece[0]):
-            axis.add_patch(Rectangle(box[:2], box[2], box[3], fill=False, edgecolor="white", linewidth=0.8))
+            for colour, width in (("black", 2), ("white", 0.8)):  # seen on any ground
+                axis.add_patch(Rectangle(box[:2], box[2], box[3], fill=False, edgecolor=colour, linewidth=width))
         if (ids == k).any():
             mean = _array(column["attribution"])[ids == k].mean()
             axis.set_xlabel(f"{mean:+.3g}", fontsize=7.5, labelpad=2)
@@ -359,7 +362,7 @@ def concepts(picture, column: dict, target: str) -> Figure:
     image = overlay(axes[2], picture, _array(column["attribution"]) - mean, _spread(column["attribution"]))
     axes[1].set_title(f"{column['name']}: concepts of {target}", fontsize=8)
     axes[2].set_title(f"attribution to {target}", fontsize=8)
-    figure.colorbar(image, ax=axes[2], shrink=0.9, label=f"less the mean, {mean:.3g}")
+    figure.colorbar(image, ax=axes[2], shrink=0.9, label=f"attribution less its mean, {mean:.3g}")
     note = figure.add_subplot(grid[1, 0])
     note.axis("off")
     note.text(0, 0.5, _legends(len(colours), column["K"], target)[0], va="center", fontsize=9, transform=note.transAxes)
