@@ -151,7 +151,7 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
             # The kernel's own warnings are not the reader's concern.
             papermill.execute_notebook(
                 source, running, parameters, kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
-                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
         except papermill.PapermillExecutionError as error:
             os.replace(_near(running, folder), failed)
             what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
