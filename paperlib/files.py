@@ -99,6 +99,12 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"{path.stem}-unfinished.safetensors")
 
 
+def stored(kind: str, parameters: dict) -> bool:
+    """Whether `cached` would find a result for `parameters`; it is not read."""
+    path = address(cache_folder(), kind, parameters)
+    return path.is_file() and path.with_suffix(".json").is_file()
+
+
 def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors, dict]]) -> tuple[Tensors, dict]:
     """The stored result for `parameters`, or `compute(path)` once, stored.
 

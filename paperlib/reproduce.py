@@ -1,7 +1,8 @@
 """Runs the notebooks headless, in order, and says what came out: `python -m paperlib reproduce`.
 
-A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has finished with
-the same text, module and parameters is not run again.
+First what they need and what takes long, the networks and prototypes of each run, as jobs side by side; then the
+notebooks. A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has
+finished with the same text, module and parameters is not run again.
 """
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ import nbformat
 import papermill
 import yaml
 
-from paperlib import files
-from paperlib.study import article, checksum
+from paperlib import files, jobs
+from paperlib.study import Study, article, checksum, open_studies
 
 NOTEBOOKS = files.REPOSITORY / "notebooks"
 HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
@@ -195,6 +196,50 @@ def slowest(notebook: nbformat.NotebookNode) -> str:
     return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell else ""
 
 
+def wanted(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict]) -> tuple[list[Study], bool]:
+    """The runs that these notebooks look at, and whether they show the tables (then the parameter `runs` counts).
+
+    Raises UsageError, one sentence for each data set, weight or network that is missing, before anything is trained.
+    """
+    given = {name: {**declared(notebook), **shares[name]} for name, notebook in notebooks.items()}
+    given = [parameters for parameters in given.values() if "dataset" in parameters]
+    if not given:
+        return [], False
+    runs = max((parameters["runs"] for parameters in given if "runs" in parameters), default=0)
+    try:
+        studies = open_studies(given[0])
+        found = [study for each in studies for study in each.runs(runs or 1)]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(str(error)) from error
+    problems = list(dict.fromkeys(filter(None, map(missing, studies))))
+    if problems:
+        raise UsageError("\nerror: ".join(problems))
+    # Run by run: what is stopped early has the first run of every data set.
+    return sorted(found, key=lambda study: study.seed), runs > 0
+
+
+def missing(study: Study) -> str:
+    """What a study lacks, in a sentence: its data or its network; empty where nothing is."""
+    try:
+        study.check()
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace) -> bool:
+    """Prepare the runs that are not on disk yet, a line for each; says whether all went well."""
+    left, fine = jobs.waiting(studies, tables), True
+    if left:
+        print(f"{len(left)} runs to train, {min(jobs.how_many(options.jobs), len(left))} at a time; this takes longest",
+              flush=True)
+    for i, (study, seconds, error) in enumerate(jobs.spread(left, tables, options.jobs, options.threads), 1):
+        what = f"FAILED: {error}" if error else f"{seconds:.0f} s"
+        print(f"[run {i}/{len(left)}] {study.data.title}, seed {study.seed}: {what}", flush=True)
+        fine = fine and not error
+    return fine
+
+
 def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path,
         again: bool = False) -> list[Result]:
     """Execute the notebooks in order, a line for each; one that fails does not stop the others."""
@@ -240,7 +285,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", default="", metavar="DIR",
                    help="where figures and executed notebooks go (default: figures/)")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
-    p.add_argument("--again", action="store_true", help="run also what has finished before")
+    p.add_argument("--again", action="store_true", help="run also notebooks that have finished before")
+    p.add_argument("--jobs", type=int, default=0, metavar="N",
+                   help="runs trained at a time (default: one a processor, at most 4; with an accelerator, 1)")
+    p.add_argument("--threads", type=int, default=1, metavar="N",
+                   help="threads of each job (default 1; numbers change in their last digits with it, never with --jobs)")
     return top
 
 
@@ -260,16 +309,21 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         # A profile may speak of parameters that only the notebooks left out have; what is typed by hand may not.
         shares, notebooks = choose(settings, select([], folder)), select(options.only, folder)
         choose(pairs(options.settings), notebooks)
+        for word, value, least in (("--jobs", options.jobs, 0), ("--threads", options.threads, 1)):
+            if value < least:
+                raise UsageError(f"{word} is {value}; give {least} or more.")
+        studies, tables = wanted(notebooks, {name: shares[name] for name in notebooks})
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
+        fine = run_jobs(studies, tables, options)
         results = run(notebooks, shares, out / "executed", options.again)
     except KeyboardInterrupt:
         print("\nstopped; what had finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
     print(f"\n{table(results)}\n\nfigures: {out}\nexecuted notebooks: {out / 'executed'}")
-    return int(any(r.status == "failed" for r in results))
+    return int(not fine or any(r.status == "failed" for r in results))
 
 
 def _absolute(name: str, value: object) -> object:

@@ -92,15 +92,19 @@ class Study:
         return backbones.build(self.backbone, len(self.data.classes), weights, names, self.classifier,
                                probe=(3, self.data.size, self.data.size))
 
-    @cached_property
-    def _checkpoint(self) -> tuple[files.Tensors, dict]:
-        parameters = {
+    @property
+    def _address(self) -> dict:
+        """All that the trained network depends on: the checkpoint's name is made of it."""
+        return {
             "dataset": self.dataset, "size": self.data.size, "normalisation": self.normalisation,
             "pictures": [len(self.data.train), len(self.data.test)], "classes": len(self.data.classes),
             "fingerprint": self.data.fingerprint,
             "backbone": Path(self.backbone).name, "code": checksum(self.backbone.rsplit(":", 1)[0]),
             "weights": checksum(self.weights) or self.weights, "recipe": asdict(self.recipe), "seed": self.seed}
-        return files.cached("checkpoint", parameters, self._train)
+
+    @cached_property
+    def _checkpoint(self) -> tuple[files.Tensors, dict]:
+        return files.cached("checkpoint", self._address, self._train)
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
@@ -187,6 +191,45 @@ class Study:
                "trained_blocks": self.trained.blocks, "k": self.k, "seed": self.seed, "n_init": self.n_init}
         tensors, _ = self._cached("evaluation", {**key, **{k: str(v) for k, v in choices.items()}}, compute)
         return {name: tensor.item() for name, tensor in tensors.items()}
+
+    def check(self) -> None:
+        """Raise, in one sentence, where the data or the network cannot be had; nothing is trained."""
+        self.untrained()
+
+    def runs(self, n: int) -> list[Study]:
+        """n studies that differ in the seed alone, this one first: the paper's tables are means over five such runs."""
+        if n < 1:
+            raise ValueError(f"runs is {n}; give 1 or more.")
+        return [replace(self, seed=self.seed + i) for i in range(n)]
+
+    def few_and_many(self) -> list[int]:
+        """The K/C that the tables show for KMEx: 1 and 5 as in the paper, and the study's own."""
+        return sorted({1, 5, self.k})
+
+    def prepare(self, tables: bool = True) -> None:
+        """Compute and keep the trained network and, for `tables`, all that this run puts into Tables 1 and 2."""
+        def compute(path):
+            start = perf_counter()
+            for split in self._splits:
+                self.embeddings(split)
+                for depth, _ in enumerate(self.explainers(), 1):
+                    self.evaluate(depth, split)
+            for k in self.few_and_many():
+                self.kmex(k)
+            return {"done": torch.ones(1)}, {"seconds": round(perf_counter() - start, 2)}
+        if tables:
+            files.cached("run", self._run, compute)
+        else:
+            self._checkpoint  # noqa: B018 - asking for it makes it
+
+    @property
+    def _run(self) -> dict:
+        return {**self._address, "k": self.k, "n_init": self.n_init, "trained_blocks": self.blocks,
+                "classifier": self.classifier, "paperlib": __version__}
+
+    def prepared(self, tables: bool = True) -> bool:
+        """Whether `prepare` has been through."""
+        return files.stored(*(("run", self._run) if tables else ("checkpoint", self._address)))
 
     def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
         """The training patches nearest to the prototypes of class c: (prototype id, patch, box, picture's number)."""

@@ -5,6 +5,11 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks take longest, so they come first: no worker is left with them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """No test reads what a run has left in data/cache, or leaves anything there."""

@@ -1,0 +1,70 @@
+"""Runs (one data set, one seed) as jobs: independent, spread over processes, and each kept as soon as it is done."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+
+import torch
+from joblib import Parallel, cpu_count, delayed, parallel_config
+
+from paperlib.study import Study
+from paperlib.training import device
+
+MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
+
+
+def how_many(jobs: int = 0) -> int:
+    """The number of jobs at a time: `jobs`, or for 0 as many as processors, at most 4; one where there is an accelerator.
+
+    Raises ValueError for a negative number.
+    """
+    if jobs < 0:
+        raise ValueError(f"jobs is {jobs}; give a positive number, or 0 for one a processor.")
+    return jobs or (1 if device().type != "cpu" else min(cpu_count(), MOST_JOBS))
+
+
+def waiting(studies: Iterable[Study], tables: bool) -> list[Study]:
+    """The studies whose run is not on disk yet; `tables` as in `Study.prepare`."""
+    return [study for study in studies if not study.prepared(tables)]
+
+
+def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) -> Iterator[tuple[Study, float, str]]:
+    """Prepare each study (see `Study.prepare`), `jobs` at a time; gives (study, seconds, error), as each is done.
+
+    Sums in floating point depend on the number of threads. So each job has `threads` of them, whatever the number of
+    jobs and processors: results depend on neither, nor on the order. error is "" or the sentence of what went wrong;
+    one job's failure leaves the others alone.
+    """
+    numbered = list(enumerate(studies))
+    with _quiet(), parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
+        # A clean copy each: a study that has looked at its data would carry all of it to the worker.
+        work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
+        for i, seconds, error in Parallel(return_as="generator_unordered", batch_size=1)(work):
+            yield studies[i], seconds, error
+
+
+def _one(i: int, study: Study, tables: bool, threads: int) -> tuple[int, float, str]:
+    torch.set_num_threads(threads)
+    start, error = perf_counter(), ""
+    try:
+        study.prepare(tables)
+    except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs go on
+        error = f"{type(problem).__name__}: {' '.join(str(problem).split()) or 'no message'}"
+    return i, perf_counter() - start, error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Progress bars of several jobs at a time would overwrite one another; workers inherit this."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
