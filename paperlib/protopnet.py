@@ -380,11 +380,10 @@ def _resume(path: Path | None, model: ProtoPNet, optimisers: dict) -> tuple[list
         return [], float("nan")  # a stop between the two files of a save costs no more than it would without them
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     parameters = dict(model.named_parameters())
-    for full_name, tensor in tensors.items():
-        stage, key, name = full_name.split(".", 2)
-        if stage in optimisers:
-            parameter = parameters[name]
+    for stage, optimiser in optimisers.items():
+        for full_name in (n for n in tensors if n.startswith(f"{stage}.")):
+            key, name = full_name.removeprefix(f"{stage}.").split(".", 1)
             # As Adam itself lays them out: the number of steps on the processor, the averages as their parameter.
-            optimisers[stage].state[parameter][key] = (
-                tensor if key == "step" else torch.zeros_like(parameter).copy_(tensor))
+            like = tensors[full_name] if key == "step" else torch.zeros_like(parameters[name]).copy_(tensors[full_name])
+            optimiser.state[parameters[name]][key] = like
     return manifest["losses"], manifest["last_loss"]
