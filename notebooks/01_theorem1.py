@@ -35,6 +35,7 @@ test_per_class: int = 0          # test pictures a class; 0: all
 epochs: int = 0                  # of training; 0: the data set's recipe
 prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
 n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
+protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits and birds, else 31 as in the official code
 seed: int = 0                    # of the first weights, the batches and k-means
 out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
 other_epochs: int = 1            # epochs of training for the four other networks; 0: untrained only

@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.model, self.blocks, self.classifier_name = model, tuple(blocks), classifier
         self.classifier = _linear(model, classifier)
-        self._extract = _extractor(model, self.blocks)
+        self._extract = extractor(model, self.blocks)
         self.eval()
         self._check(probe)
 
@@ -279,7 +279,11 @@ class _Traced(nn.Module):
         return [kept[name] for name in self.blocks]
 
 
-def _extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
+def extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
+    """A module that gives the outputs of `blocks`, [x^(1), ..., x^(B)] (eq. 6), for pictures; it shares the weights.
+
+    By tracing where torch.fx can follow the network, else by hooks. Raises StructureError for an unknown block.
+    """
     if not blocks:
         raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last at the pooling.")
     try:

@@ -1,9 +1,9 @@
 """Runs (one data set, one seed) as jobs: independent, spread over processes, and each kept as soon as it is done."""
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import redirect_stderr
 from dataclasses import replace
 from time import perf_counter
 
@@ -17,7 +17,7 @@ MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or mor
 
 
 def how_many(jobs: int = 0) -> int:
-    """The number of jobs at a time: `jobs`, or for 0 as many as processors, at most 4; one where there is an accelerator.
+    """The number of jobs at a time: `jobs`, or for 0 as many as processors, at most 4; one with an accelerator.
 
     Raises ValueError for a negative number.
     """
@@ -39,7 +39,7 @@ def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) 
     one job's failure leaves the others alone.
     """
     numbered = list(enumerate(studies))
-    with _quiet(), parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
+    with parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
         # A clean copy each: a study that has looked at its data would carry all of it to the worker.
         work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
         for i, seconds, error in Parallel(return_as="generator_unordered", batch_size=1)(work):
@@ -50,21 +50,10 @@ def _one(i: int, study: Study, tables: bool, threads: int) -> tuple[int, float, 
     torch.set_num_threads(threads)
     start, error = perf_counter(), ""
     try:
-        study.prepare(tables)
+        # Progress bars of several jobs at a time would overwrite one another.
+        with redirect_stderr(io.StringIO()):
+            study.prepare(tables)
     except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs go on
         error = f"{type(problem).__name__}: {' '.join(str(problem).split()) or 'no message'}"
     return i, perf_counter() - start, error
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Progress bars of several jobs at a time would overwrite one another; workers inherit this."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before

@@ -94,6 +94,20 @@ def _spacing(points, c):
     return spacing
 
 
+def over_runs(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and standard deviation over runs (Table 2: five) of the numbers of each row.
+
+    runs: a list with one dict for each run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a
+    sample (n - 1), and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
+    """
+    if not runs:
+        raise ValueError("runs is empty: give the rows of one run at least.")
+    if any(list(run) != list(runs[0]) for run in runs):
+        raise ValueError("the runs have different rows: a mean needs each row in every run.")
+    numbers = {row: np.array([run[row] for run in runs], dtype=float) for row in runs[0]}
+    return {row: (x.mean(0), x.std(0, ddof=1) if len(x) > 1 else np.zeros_like(x[0])) for row, x in numbers.items()}
+
+
 def accuracy(y_true, y_pred) -> float:
     """Fraction of right predictions (Table 2), labels not matched. Raises ValueError for empty or unequal input."""
     y_true, y_pred = as_array(y_true), as_array(y_pred)

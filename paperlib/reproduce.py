@@ -24,7 +24,7 @@ import nbformat
 import papermill
 import yaml
 
-from paperlib import files, jobs
+from paperlib import files, jobs, report
 from paperlib.study import Study, article, checksum, open_studies
 
 NOTEBOOKS = files.REPOSITORY / "notebooks"
@@ -289,7 +289,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--jobs", type=int, default=0, metavar="N",
                    help="runs trained at a time (default: one a processor, at most 4; with an accelerator, 1)")
     p.add_argument("--threads", type=int, default=1, metavar="N",
-                   help="threads of each job (default 1; numbers change in their last digits with it, never with --jobs)")
+                   help="threads of each job (default 1: numbers depend a little on it, and not on --jobs)")
     return top
 
 
@@ -316,13 +316,20 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    start = time.perf_counter()
     try:
         fine = run_jobs(studies, tables, options)
+        seconds = {"runs": time.perf_counter() - start}
         results = run(notebooks, shares, out / "executed", options.again)
     except KeyboardInterrupt:
         print("\nstopped; what had finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
     print(f"\n{table(results)}\n\nfigures: {out}\nexecuted notebooks: {out / 'executed'}")
+    if tables and fine:
+        first = [study for study in studies if study.seed == studies[0].seed]
+        checkpoints = {study.dataset: study.manifest["sha256"][:16] for study in first}
+        path = report.write(out, checkpoints, {**seconds, **{r.name: r.seconds for r in results}})
+        print(f"the paper's numbers beside these: {path} (and .html, .json)")
     return int(not fine or any(r.status == "failed" for r in results))
 
 

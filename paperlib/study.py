@@ -20,6 +20,8 @@ from paperlib import backbone as backbones
 from paperlib.attribution import upstream
 from paperlib.concepts import ConceptExplainer, predicted_class
 from paperlib.kmex import KMEx
+from paperlib.protopnet import SCHEDULES, ProtoPNet, Schedule
+from paperlib.protopnet import train as train_protopnet
 
 # Prototypes a class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
 PROTOTYPES_PER_CLASS = {"mnist": 5, "stl10": 5, "cub200": 10, "digits": 5, "birds": 5}
@@ -45,6 +47,7 @@ class Study:
     epochs: int = 0
     prototypes_per_class: int = 0
     n_init: int = 10
+    protopnet_epochs: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -109,9 +112,12 @@ class Study:
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
         report = training.train(net.model, self.data.train, self.recipe, self.seed, files.unfinished(path))
-        hits = {word: measures.accuracy(pictures.labels, training.predictions(net.model, pictures))
+        return net.model.state_dict(), {"training": report, "accuracy": self._hits(net.model)}
+
+    def _hits(self, model: torch.nn.Module) -> dict[str, float]:
+        """Accuracy on each split."""
+        return {word: measures.accuracy(pictures.labels, training.predictions(model, pictures))
                 for word, pictures in self._splits.items()}
-        return net.model.state_dict(), {"training": report, "accuracy": hits}
 
     @property
     def _splits(self) -> dict[str, data.Pictures]:
@@ -152,6 +158,50 @@ class Study:
             setattr(model, name, tensor.numpy())
         model.n_features_in_ = model.prototypes_.shape[1]
         return model
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """ProtoPNet's, on the CNN's own loader: its batches and its augmentation."""
+        schedule = SCHEDULES.get(self.dataset, Schedule())
+        return replace(schedule, epochs=self.protopnet_epochs or schedule.epochs, batch_size=self.recipe.batch_size,
+                       augment=self.recipe.augment)
+
+    @cached_property
+    def protopnet(self) -> ProtoPNet:
+        """ProtoPNet (section 4) with the study's K/C, trained, or as it was trained before with the same settings."""
+        net, (tensors, _) = ProtoPNet(self.untrained(), self.k, self.seed), self._protopnet
+        net.load_state_dict(tensors)
+        return net.to(training.device())
+
+    @property
+    def protopnet_manifest(self) -> dict:
+        """Its manifest: what it started from, its training, accuracies, versions."""
+        return self._protopnet[1]
+
+    @cached_property
+    def _protopnet(self) -> tuple[files.Tensors, dict]:
+        # The paper's starts from ImageNet's weights, as its CNN does. The official learning rates are for fine-tuning:
+        # from random weights they would lead nowhere in these few epochs, so there the trained CNN's encoder stands in.
+        start = "the trained CNN's encoder" if self.weights == "none" else "the weights that the CNN started from"
+
+        def compute(path):
+            net = ProtoPNet(self.trained if self.weights == "none" else self.untrained(), self.k, self.seed)
+            report = train_protopnet(net, self.data.train, self.schedule, self.seed, files.unfinished(path))
+            return net.state_dict(), {"training": report, "accuracy": self._hits(net), "start": start}
+        parameters = {**self._address, "recipe": asdict(self.recipe), "schedule": asdict(self.schedule), "k": self.k,
+                      "start": start, "paperlib": __version__}
+        return files.cached("protopnet", parameters, compute)
+
+    def patch_embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+        """(Z, y): what ProtoPNet's prototypes are compared with, a split's mean patches, (n, 128), and its labels."""
+        pictures, key = self._splits[split], {"split": split, "fingerprint": self.data.fingerprint,
+                                              "protopnet": self.protopnet_manifest["sha256"][:16]}
+
+        def compute():
+            chunks = torch.arange(len(pictures)).split(128)
+            return {"Z": torch.cat([self.protopnet.embed(pictures.batch(i)).cpu() for i in chunks])}
+        tensors, _ = self._cached("patch-embeddings", key, compute)
+        return tensors["Z"].numpy(), pictures.labels.numpy()
 
     def explainer(self, depth: int = 3, **choices) -> ConceptExplainer:
         """The ConceptExplainer of the last `depth` blocks (1: B4, 2: B34, 3: B234), fitted on the training pictures.
@@ -200,7 +250,7 @@ class Study:
         """n studies that differ in the seed alone, this one first: the paper's tables are means over five such runs."""
         if n < 1:
             raise ValueError(f"runs is {n}; give 1 or more.")
-        return [replace(self, seed=self.seed + i) for i in range(n)]
+        return [self, *(replace(self, seed=self.seed + i) for i in range(1, n))]
 
     def few_and_many(self) -> list[int]:
         """The K/C that the tables show for KMEx: 1 and 5 as in the paper, and the study's own."""
@@ -216,6 +266,7 @@ class Study:
                     self.evaluate(depth, split)
             for k in self.few_and_many():
                 self.kmex(k)
+            self.patch_embeddings("train")
             return {"done": torch.ones(1)}, {"seconds": round(perf_counter() - start, 2)}
         if tables:
             files.cached("run", self._run, compute)
@@ -224,8 +275,8 @@ class Study:
 
     @property
     def _run(self) -> dict:
-        return {**self._address, "k": self.k, "n_init": self.n_init, "trained_blocks": self.blocks,
-                "classifier": self.classifier, "paperlib": __version__}
+        return {**self._address, "k": self.k, "n_init": self.n_init, "schedule": asdict(self.schedule),
+                "trained_blocks": self.blocks, "classifier": self.classifier, "paperlib": __version__}
 
     def prepared(self, tables: bool = True) -> bool:
         """Whether `prepare` has been through."""
