@@ -21,7 +21,7 @@ from paperlib import files
 from paperlib.concepts import check_option
 from paperlib.data import Pictures
 from paperlib.kmex import check_count
-from paperlib.training import device, has_bf16
+from paperlib.training import RECIPES, device, has_bf16
 
 EPSILON = 1e-4  # of the similarity: a prototype that a picture holds exactly scores log(1 / EPSILON) = 9.2
 RIGHT, WRONG = 1.0, -0.5  # first weights of the last layer, from prototypes of the class and of the others
@@ -74,9 +74,11 @@ class Schedule:
         return due or epoch == self.epochs - 1
 
 
-# On the embedded data a schedule for minutes, not hours: ours. All else is official, but for the loader's own batches.
-SCHEDULES = {"digits": Schedule(warm=2, epochs=4, last_layer_passes=10),
-             "birds": Schedule(warm=2, epochs=4, last_layer_passes=10)}
+# Official, but for the CNN's own batches and augmentation, so that both learn from the same pictures. The embedded sets
+# have no ImageNet weights to start from: there ProtoPNet starts from the trained CNN's encoder, for a few epochs. Ours.
+SHORTENED = {"digits": {"warm": 2, "epochs": 4}, "birds": {"warm": 2, "epochs": 4}}
+SCHEDULES = {name: Schedule(batch_size=recipe.batch_size, augment=recipe.augment, **SHORTENED.get(name, {}))
+             for name, recipe in RECIPES.items()}
 
 
 class ProtoPNet(nn.Module):

@@ -162,9 +162,8 @@ class Study:
     @cached_property
     def schedule(self) -> Schedule:
         """ProtoPNet's, on the CNN's own loader: its batches and its augmentation."""
-        schedule = SCHEDULES.get(self.dataset, Schedule())
-        return replace(schedule, epochs=self.protopnet_epochs or schedule.epochs, batch_size=self.recipe.batch_size,
-                       augment=self.recipe.augment)
+        schedule = SCHEDULES[self.dataset]
+        return replace(schedule, epochs=self.protopnet_epochs or schedule.epochs)
 
     @cached_property
     def protopnet(self) -> ProtoPNet:

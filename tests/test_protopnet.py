@@ -12,7 +12,7 @@ from torch import nn
 from paperlib import data, files, measures, protopnet
 from paperlib.backbone import Backbone
 from paperlib.protopnet import ProtoPNet, Schedule, cluster_cost, separation_cost, similarity, squared_distances, train
-from paperlib.training import predictions
+from paperlib.training import RECIPES, predictions
 
 SHORT = Schedule(warm=1, epochs=4, push_start=2, push_every=5, last_layer_passes=3, batch_size=10, encoder_lr=1e-3)
 
@@ -342,6 +342,13 @@ def test_default_schedule_is_the_official_one():
     assert [s.factor(e) for e in (0, 4, 5, 9, 10, 15)] == pytest.approx([1, 1, 1, 1, 0.1, 0.01])
     assert (s.last_layer_passes, s.encoder_lr, s.lr, s.last_layer_lr, s.weight_decay) == (20, 1e-4, 3e-3, 1e-4, 1e-3)
     assert (s.cluster, s.separation, s.l1) == (0.8, 0.08, 1e-4)
+
+
+def test_schedules_of_the_data_sets_are_on_the_cnns_pictures():
+    for name, recipe in RECIPES.items():
+        s = protopnet.SCHEDULES[name]
+        assert (s.batch_size, s.augment, s.pushes(s.epochs - 1)) == (recipe.batch_size, recipe.augment, True)
+    assert protopnet.SCHEDULES["cub200"] == Schedule(batch_size=32, augment="flip+crop")
 
 
 @pytest.mark.parametrize("epochs, expected", [(1, [0]), (4, [3]), (11, [10]), (13, [10, 12])])
