@@ -1,6 +1,7 @@
 """Data sets by name: what they hold, and one sentence for whatever is missing, damaged or out of reach."""
 from __future__ import annotations
 
+import hashlib
 import struct
 from io import BytesIO
 from urllib.error import URLError
@@ -12,7 +13,8 @@ import torchvision
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from paperlib import birds, data
+from paperlib import birds, cub, data
+from paperlib.downloads import Archive
 
 MEAN, STD = np.array(data.NORMALISATIONS["imagenet"])[:, :, None, None]  # each (3, 1, 1)
 
@@ -32,7 +34,7 @@ def no_network(monkeypatch):
 # Any data set
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(data.DataError, match=r"no data set named 'cifar'.*digits, birds, mnist, .*cub200"):
+    with pytest.raises(data.DataError, match=r"no data set named 'cifar'.*digits, birds, mnist, stl10, cub200, folder"):
         data.load("cifar")
 
 
@@ -247,10 +249,20 @@ def test_mnist_missing_and_no_network(mnist_root, no_network):
     assert no_network
 
 
-def test_mnist_where_no_folder_can_be_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["mnist", "stl10", "cub200", "folder"])
+def test_root_that_is_no_folder(tmp_path, name):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(data.DataError, match="MNIST is not whole in .*could not be downloaded"):
-        data.load("mnist", tmp_path / "file")
+    for root in (tmp_path / "file", tmp_path / "gone"):
+        with pytest.raises(data.DataError, match=f"There is no folder {root}; give one that is there as data_root"):
+            data.load(name, root)
+    assert not (tmp_path / "gone").exists()
+
+
+def test_mnist_is_not_fetched_when_it_is_only_looked_for(mnist_root, no_network):
+    (mnist_root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(data.DataError, match="missing: t10k-labels-idx1-ubyte.*and was to not be downloaded"):
+        data.find("mnist", mnist_root, fetch=False)
+    assert not no_network
 
 
 def test_mnist_cut_short(mnist_root, no_network):
@@ -303,23 +315,46 @@ def cub_root(tmp_path):
     return tmp_path
 
 
+def load_part(root, **options):
+    return data.load("cub200", root, allow_subset=True, **options)
+
+
+def test_cub_part_is_taken_only_when_asked_for(cub_root):
+    with pytest.raises(data.DataError, match=r"holds 3 classes, 6 train and 6 test pictures of CUB-200-2011 instead of "
+                                             r"200 classes, 5,994 train and 5,794 test pictures; .*set allow_subset"):
+        data.load("cub200", cub_root)
+
+
 def test_cub_part_says_so_in_its_title(cub_root):
-    dataset = data.load("cub200", cub_root)
+    dataset = load_part(cub_root)
     assert dataset.title == "CUB, 3 of 200 classes" and dataset.size == 224
     assert dataset.classes == ("House Sparrow", "Common Yellowthroat", "Eastern Towhee")
     assert dataset.train.labels.tolist() == dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_cub_with_all_classes_but_not_all_pictures_is_not_called_whole(cub_root):
+def test_cub_title_of_a_part_by_pictures(cub_root, monkeypatch):
+    monkeypatch.setitem(cub.SIZES, "classes", 3)
+    assert load_part(cub_root).title == "CUB-200, 6 + 6 pictures"
+    with pytest.raises(data.DataError, match="holds 3 classes, 6 train .* instead of 3 classes, 5,994 train"):
+        data.load("cub200", cub_root)
+    monkeypatch.setattr(cub, "SIZES", {"classes": 3, "train": 6, "test": 6})
+    assert data.load("cub200", cub_root).title == "CUB-200"
+
+
+def test_official_sizes_of_cub():
+    assert cub.SIZES == {"classes": 200, "train": 5_994, "test": 5_794}
+    assert (cub.ARCHIVE.bytes, cub.ARCHIVE.md5) == (1_150_585_339, "97eceeb196236b17998738112f37df78")
+
+
+def test_cub_class_without_a_training_picture(cub_root):
     classes = cub_root / "CUB_200_2011" / "classes.txt"
-    classes.write_text(classes.read_text() + "".join(f"{c} {c}.Bird\n" for c in range(4, 201)))
-    assert data.load("cub200", cub_root).title == "CUB-200, 6 + 6 pictures"
-    sizes = {"train": range(data.CUB_SIZES["train"]), "test": range(data.CUB_SIZES["test"])}
-    assert data._cub_title(200, sizes) == "CUB-200"
+    classes.write_text(classes.read_text() + "4 004.Groove_billed_Ani\n")
+    with pytest.raises(data.DataError, match="CUB, 4 of 200 classes has no training picture of Groove billed Ani; add"):
+        load_part(cub_root)
 
 
 def test_cub_pictures_of_every_mode_come_as_rgb(cub_root):
-    train = data.load("cub200", cub_root, size=28).train
+    train = load_part(cub_root, size=28).train
     for i, label in enumerate(train.labels.tolist()):
         pixels = train.pixels(i)
         assert pixels.shape == (3, 28, 28) and pixels.dtype == torch.uint8
@@ -334,7 +369,7 @@ def test_cub_crop_is_the_middle_of_the_resized_picture(cub_root):
     path = cub_root / "CUB_200_2011" / "images" / CLASSES["1"] / "Bird_0.jpg"
     # Column j holds the value j; the height is 28 * 8/7, so that nothing is resized.
     Image.fromarray(np.arange(96, dtype=np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2)).save(path, "PNG")
-    train = data.load("cub200", cub_root, size=28).train
+    train = load_part(cub_root, size=28).train
     assert train.pixels(0)[0, 0].tolist() == list(range(34, 62))
     rng, lefts = np.random.default_rng(0), set()
     for _ in range(40):
@@ -346,19 +381,30 @@ def test_cub_crop_is_the_middle_of_the_resized_picture(cub_root):
 
 
 def test_cub_augmentation_depends_on_the_generator_alone(cub_root):
-    train = data.load("cub200", cub_root, size=28).train
+    train = load_part(cub_root, size=28).train
     first, same = (train.batch(range(6), "flip+crop", np.random.default_rng(3)) for _ in range(2))
     assert torch.equal(first, same) and first.shape == (6, 3, 28, 28)
 
 
 def test_cub_subset_of_each_class(cub_root):
-    dataset = data.load("cub200", cub_root, size=28, train_per_class=1)
+    dataset = load_part(cub_root, size=28, train_per_class=1)
     assert dataset.train.labels.tolist() == [0, 1, 2] and len(dataset.test) == 6
     assert [path.name for path in dataset.train.raw] == ["Bird_0.jpg"] * 3
 
 
-def test_cub_that_is_not_there(tmp_path):
-    with pytest.raises(data.DataError, match=r"not in .*CUB_200_2011 \(missing: images.txt, classes.txt.*unpack CUB"):
+def test_cub_that_is_not_there(tmp_path, monkeypatch):
+    nowhere = Archive("CUB-200-2011", "http://127.0.0.1:9/CUB_200_2011.tgz", "0" * 32, "CUB_200_2011")
+    monkeypatch.setitem(data.ARCHIVES, "cub200", nowhere)
+    with pytest.raises(data.DataError) as caught:
+        data.load("cub200", tmp_path)
+    assert str(caught.value) == (
+        f"CUB-200-2011 is not in {tmp_path / 'CUB_200_2011'} and could not be downloaded from {nowhere.url} (no "
+        f"connection); put CUB_200_2011.tgz into {tmp_path}, or give the folder that holds CUB_200_2011 as data_root.")
+
+
+def test_cub_that_lacks_its_lists_is_not_fetched_over(tmp_path):
+    (tmp_path / "CUB_200_2011").mkdir()
+    with pytest.raises(data.DataError, match=r"not whole in .*CUB_200_2011 \(missing: images.txt, classes.*move it"):
         data.load("cub200", tmp_path)
 
 
@@ -366,11 +412,11 @@ def test_cub_missing_pictures_are_listed(cub_root):
     for k in (0, 2):
         (cub_root / "CUB_200_2011" / "images" / CLASSES["2"] / f"Bird_{k}.jpg").unlink()
     with pytest.raises(data.DataError, match=r"^2 pictures .* missing under .*images: 200.*Bird_0.jpg, 200.*Bird_2"):
-        data.load("cub200", cub_root)
+        load_part(cub_root)
     for path in (cub_root / "CUB_200_2011" / "images").rglob("*.jpg"):
         path.unlink()
     with pytest.raises(data.DataError, match=r"^12 pictures .*and more; unpack"):
-        data.load("cub200", cub_root)
+        load_part(cub_root)
 
 
 @pytest.mark.parametrize("name, text", [("images", "1\n"), ("image_class_labels", "1 1\n"), ("classes", "7 007.Bird\n"),
@@ -378,7 +424,7 @@ def test_cub_missing_pictures_are_listed(cub_root):
 def test_cub_lists_that_are_damaged(cub_root, name, text):
     (cub_root / "CUB_200_2011" / f"{name}.txt").write_text(text)
     with pytest.raises(data.DataError, match="lists of CUB-200-2011 in .* damaged or do not fit one another"):
-        data.load("cub200", cub_root)
+        load_part(cub_root)
 
 
 def damaged_png() -> bytes:
@@ -397,4 +443,70 @@ def test_cub_unreadable_picture_is_named(cub_root, damage):
     path = cub_root / "CUB_200_2011" / "images" / CLASSES["1"] / "Bird_0.jpg"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(data.DataError, match=r"118.House_Sparrow/Bird_0.jpg cannot be read as a picture; fetch it"):
-        data.load("cub200", cub_root, size=28).train[0]
+        load_part(cub_root, size=28).train[0]
+
+
+# STL10
+
+@pytest.fixture
+def stl10_root(tmp_path, monkeypatch):
+    """A small STL10 in its binary layout: 20 and 30 pictures, labels 1 to 10; a picture's columns one after another.
+
+    In picture i, red is the row, green the column and blue i.
+    """
+    folder, sums = tmp_path / "stl10_binary", {}
+    folder.mkdir()
+    rows, columns = np.mgrid[:96, :96].astype(np.uint8)
+    for word, n in {"train": 20, "test": 30}.items():
+        pictures = np.stack([[rows.T, columns.T, np.full((96, 96), i, np.uint8)] for i in range(n)])
+        for name, content in {"X": pictures.tobytes(), "y": bytes(i % 10 + 1 for i in range(n))}.items():
+            (folder / f"{word}_{name}.bin").write_bytes(content)
+            sums[f"{word}_{name}.bin"] = hashlib.md5(content).hexdigest()
+    (folder / "class_names.txt").write_text("airplane bird car cat deer dog horse monkey ship truck".replace(" ", "\n"))
+    for words in ("train", "test"):
+        names = [[name, md5] for name, md5 in sums.items() if name.startswith(words)]
+        monkeypatch.setattr(data.LabelledSTL10, f"{words}_list", names)
+    return tmp_path
+
+
+def test_stl10_is_read_in_its_binary_layout(stl10_root):
+    dataset = data.load("stl10", stl10_root)
+    assert (dataset.title, dataset.size, len(dataset.train), len(dataset.test)) == ("STL10", 96, 20, 30)
+    assert dataset.classes[:2] == ("airplane", "bird") and len(dataset.classes) == 10
+    assert dataset.test.labels.tolist() == [i % 10 for i in range(30)], "from 0, not from 1"
+    pixels = dataset.train.pixels(7)
+    assert pixels[0, 40, 3] == 40 and pixels[1, 40, 3] == 3 and (pixels[2] == 7).all(), "rows are rows"
+    assert dataset.train[7].shape == (3, 96, 96) and dataset.train.pad == 2
+    assert dataset.train.batch([0], "flip+crop", np.random.default_rng(0)).shape == (1, 3, 96, 96)
+
+
+def test_stl10_of_another_size_and_subset(stl10_root):
+    few = data.load("stl10", stl10_root, size=48, train_per_class=1)
+    assert len(few.train) == 10 and few.train.pixels(3).shape == (3, 48, 48)
+    assert int(few.train.pixels(3)[2].min()) == 3 == int(few.train.pixels(3)[2].max())
+
+
+def test_stl10_asks_for_the_real_checksums_but_not_for_unlabelled_pictures():
+    names = [name for name, _ in [*data.LabelledSTL10.train_list, *data.LabelledSTL10.test_list]]
+    assert names == ["train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"]
+    assert data.LabelledSTL10.train_list == torchvision.datasets.STL10.train_list[:2]
+
+
+def test_stl10_damaged_files_are_named(stl10_root):
+    folder = stl10_root / "stl10_binary"
+    (folder / "train_y.bin").write_bytes(bytes(20))
+    (folder / "test_X.bin").unlink()
+    with pytest.raises(data.DataError, match=r"STL10 is damaged in .*: train_y.bin, test_X.bin\); delete the folder"):
+        data.load("stl10", stl10_root)
+
+
+def test_stl10_without_its_names(stl10_root):
+    (stl10_root / "stl10_binary" / "class_names.txt").unlink()
+    with pytest.raises(data.DataError, match=r"checksum: class_names.txt\); delete the folder"):
+        data.load("stl10", stl10_root)
+
+
+def test_stl10_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.ARCHIVES, "stl10", Archive("STL10", "http://127.0.0.1:9/s.tar.gz", "0", "stl10_binary"))
+    with pytest.raises(data.DataError, match="STL10 is not in .*stl10_binary and could not be downloaded from"):
+        data.load("stl10", tmp_path)
