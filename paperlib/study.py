@@ -24,7 +24,7 @@ from paperlib.protopnet import SCHEDULES, ProtoPNet, Schedule
 from paperlib.protopnet import train as train_protopnet
 
 # Prototypes a class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
-PROTOTYPES_PER_CLASS = {"mnist": 5, "stl10": 5, "cub200": 10, "digits": 5, "birds": 5}
+PROTOTYPES_PER_CLASS = {"mnist": 5, "stl10": 5, "cub200": 10, "digits": 5, "birds": 5, "folder": 5}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class Study:
     n_init: int = 10
     protopnet_epochs: int = 0
     seed: int = 0
+    allow_subset: bool = False
 
     def __post_init__(self):
         for field in fields(self):
-            value, wanted = getattr(self, field.name), {"int": int, "str": str}[field.type]
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            value, wanted = getattr(self, field.name), {"int": int, "str": str, "bool": bool}[field.type]
+            if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
                 raise TypeError(f"{field.name} is {value!r}, of type {type(value).__name__}; give {article(wanted)}.")
             if wanted is int and value < (field.name == "n_init"):
                 raise ValueError(f"{field.name} is {value}; give {int(field.name == 'n_init')} or more.")
@@ -68,7 +69,7 @@ class Study:
     @cached_property
     def data(self) -> data.Dataset:
         return data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class,
-                         self.test_per_class)
+                         self.test_per_class, allow_subset=self.allow_subset)
 
     @cached_property
     def recipe(self) -> training.Recipe:
@@ -90,10 +91,33 @@ class Study:
     def untrained(self) -> backbones.Backbone:
         """The backbone as it is before training: its first weights depend on the seed alone."""
         torch.manual_seed(self.seed)
+        return self._build(len(self.data.classes), self.data.size)
+
+    def _build(self, n_classes: int, size: int) -> backbones.Backbone:
         names = tuple(name.strip() for name in self.blocks.split(",") if name.strip())
         weights = None if self.weights == "none" else self.weights
-        return backbones.build(self.backbone, len(self.data.classes), weights, names, self.classifier,
-                               probe=(3, self.data.size, self.data.size))
+        return backbones.build(self.backbone, n_classes, weights, names, self.classifier, probe=(3, size, size))
+
+    def problems(self) -> list[str]:
+        """One sentence for each thing that would stop this study: its data, its K/C, its network and weights.
+
+        Trains nothing; data and weights that can be fetched are fetched.
+        """
+        found = []
+        for attempt in (lambda: self.check_k(self.k), lambda: self._build(2, 64)):
+            try:
+                attempt()
+            except (data.DataError, ValueError, TypeError) as error:
+                found.append(str(error))
+        return found
+
+    def check_k(self, k: int) -> None:
+        """Raise ValueError where a class has fewer than k training pictures: before a network is trained in vain."""
+        counts = self.data.train.labels.bincount(minlength=len(self.data.classes))
+        c = int(counts.argmin())
+        if counts[c] < k:
+            raise ValueError(f"prototypes_per_class is {k} and class {self.data.classes[c]} of {self.data.title} has "
+                             f"{counts[c]} training pictures; give at most {counts[c]}, or more pictures.")
 
     @property
     def _address(self) -> dict:
@@ -107,6 +131,7 @@ class Study:
 
     @cached_property
     def _checkpoint(self) -> tuple[files.Tensors, dict]:
+        self.check_k(self.k)
         return files.cached("checkpoint", self._address, self._train)
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
@@ -146,6 +171,7 @@ class Study:
     def kmex(self, k: int = 0) -> KMEx:
         """KMEx (section 3.2) with k prototypes a class (0: the study's K/C), fitted on the training embeddings."""
         k = k or self.k
+        self.check_k(k)
         # Embeddings are few: the official ten restarts cost seconds, so no profile saves on them.
         model = KMEx(k, n_init=10, random_state=self.seed)
 

@@ -50,6 +50,8 @@ def computed(monkeypatch):
     ({"epochs": "3"}, "epochs is '3', of type str; give a whole number"),
     ({"seed": 1.0}, "seed is 1.0, of type float; give a whole number"),
     ({"seed": True}, "seed is True, of type bool; give a whole number"),
+    ({"allow_subset": 1}, "allow_subset is 1, of type int; give true or false"),
+    ({"allow_subset": "yes"}, "allow_subset is 'yes', of type str; give true or false"),
     ({"n_init": None}, "n_init is None, of type NoneType; give a whole number"),
     ({"dataset": 3}, "dataset is 3, of type int; give a text"),
     ({"blocks": ("layer3", "layer4")}, "blocks is .*, of type tuple; give a text"),
@@ -104,6 +106,36 @@ def test_open_studies_refuses_what_study_refuses():
         open_studies({"dataset": "digits", "epochs": "1"})
 
 
+def test_subset_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(data, "load", lambda *_, **options: asked.append(options["allow_subset"]))
+    for settings in (Study("cub200"), Study("cub200", allow_subset=True)):
+        settings.data  # noqa: B018 - computed when asked for
+    assert asked == [False, True]
+
+
+# Before anything is trained
+
+def test_k_larger_than_a_class_is_refused_before_training(fresh_cache, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained in vain"))
+    few = replace(TINY, train_per_class=4, prototypes_per_class=5)
+    message = "prototypes_per_class is 5 and class 0 of digits has 4 training pictures; give at most 4, or more"
+    for wanted in (lambda: few.trained, lambda: few.manifest, few.kmex, few.explainer,
+                   lambda: replace(few, prototypes_per_class=4).kmex(5)):
+        with pytest.raises(ValueError, match=message):
+            wanted()
+
+
+def test_problems_are_all_of_them_a_sentence_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("trained"))
+    assert TINY.problems() == []
+    assert replace(TINY, prototypes_per_class=9).problems() == [
+        "prototypes_per_class is 9 and class 0 of digits has 8 training pictures; give at most 8, or more pictures."]
+    lacking = Study("cub200", str(tmp_path / "gone"), weights=str(tmp_path / "w.pth")).problems()
+    assert [sentence.split(";")[0] for sentence in lacking] == [
+        f"There is no folder {tmp_path / 'gone'}", f"There is no file of weights {tmp_path / 'w.pth'}"]
+
+
 # The checkpoint
 
 def test_two_studies_train_once(fresh_cache, monkeypatch):
@@ -113,7 +145,8 @@ def test_two_studies_train_once(fresh_cache, monkeypatch):
     first, second = again(few), again(few)
     x = first.data.test.batch([0])
     assert torch.equal(first.trained(x), second.trained(x)) and calls == [1]
-    assert again(replace(few, prototypes_per_class=3, n_init=2, blocks="layer3,layer4")).manifest == first.manifest
+    later = {"prototypes_per_class": 1, "n_init": 2, "blocks": "layer3,layer4", "allow_subset": True}
+    assert again(replace(few, **later)).manifest == first.manifest
     assert calls == [1], "what comes after the network does not train it again"
     for other in (replace(few, seed=1), replace(few, normalisation="half"), replace(few, train_per_class=3)):
         assert again(other).manifest["sha256"] != first.manifest["sha256"]
