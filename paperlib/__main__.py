@@ -1,4 +1,4 @@
-"""`python -m paperlib reproduce`: see paperlib.reproduce."""
+"""`python -m paperlib reproduce` and `python -m paperlib data`: see paperlib.reproduce and paperlib.inventory."""
 import sys
 
 from paperlib.reproduce import main

@@ -24,7 +24,7 @@ import nbformat
 import papermill
 import yaml
 
-from paperlib import files, jobs, report
+from paperlib import files, inventory, jobs, report
 from paperlib.study import Study, article, checksum, open_studies
 
 NOTEBOOKS = files.REPOSITORY / "notebooks"
@@ -199,7 +199,7 @@ def slowest(notebook: nbformat.NotebookNode) -> str:
 def wanted(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict]) -> tuple[list[Study], bool]:
     """The runs that these notebooks look at, and whether they show the tables (then the parameter `runs` counts).
 
-    Raises UsageError, one sentence for each data set, weight or network that is missing, before anything is trained.
+    Raises UsageError for a setting of the wrong type or out of range.
     """
     given = {name: {**declared(notebook), **shares[name]} for name, notebook in notebooks.items()}
     given = [parameters for parameters in given.values() if "dataset" in parameters]
@@ -207,24 +207,16 @@ def wanted(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict])
         return [], False
     runs = max((parameters["runs"] for parameters in given if "runs" in parameters), default=0)
     try:
-        studies = open_studies(given[0])
-        found = [study for each in studies for study in each.runs(runs or 1)]
+        found = [study for each in open_studies(given[0]) for study in each.runs(runs or 1)]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error
-    problems = list(dict.fromkeys(filter(None, map(missing, studies))))
-    if problems:
-        raise UsageError("\nerror: ".join(problems))
     # Run by run: what is stopped early has the first run of every data set.
     return sorted(found, key=lambda study: study.seed), runs > 0
 
 
-def missing(study: Study) -> str:
-    """What a study lacks, in a sentence: its data or its network; empty where nothing is."""
-    try:
-        study.check()
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        return " ".join(str(error).split())
-    return ""
+def missing(studies: list[Study]) -> list[str]:
+    """One sentence for each thing that the runs would lack: data, pictures for K/C, weights. Nothing is trained."""
+    return list(dict.fromkeys(sentence for study in studies for sentence in study.problems()))
 
 
 def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace) -> bool:
@@ -290,12 +282,15 @@ def parser() -> argparse.ArgumentParser:
                    help="runs trained at a time (default: one a processor, at most 4; with an accelerator, 1)")
     p.add_argument("--threads", type=int, default=1, metavar="N",
                    help="threads of each job (default 1: numbers depend a little on it, and not on --jobs)")
+    inventory.add_parser(sub)
     return top
 
 
 def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """The command; returns the exit status: 0, 1 where a notebook failed, 2 where the command cannot be run."""
     options = parser().parse_args(argv)
+    if options.command == "data":
+        return inventory.run(options)
     try:
         settings = {**read_profile(options.profile, folder / "profiles"), **pairs(options.settings)}
         out = Path(options.out or files.REPOSITORY / "figures").expanduser().resolve()
@@ -318,6 +313,10 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         return 2
     start = time.perf_counter()
     try:
+        lacks = missing(studies)
+        if lacks:
+            print("\n".join(f"error: {sentence}" for sentence in lacks), file=sys.stderr)
+            return 1
         fine = run_jobs(studies, tables, options)
         seconds = {"runs": time.perf_counter() - start}
         results = run(notebooks, shares, out / "executed", options.again)

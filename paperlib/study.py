@@ -267,10 +267,6 @@ class Study:
         tensors, _ = self._cached("evaluation", {**key, **{k: str(v) for k, v in choices.items()}}, compute)
         return {name: tensor.item() for name, tensor in tensors.items()}
 
-    def check(self) -> None:
-        """Raise, in one sentence, where the data or the network cannot be had; nothing is trained."""
-        self.untrained()
-
     def runs(self, n: int) -> list[Study]:
         """n studies that differ in the seed alone, this one first: the paper's tables are means over five such runs."""
         if n < 1:
@@ -278,8 +274,8 @@ class Study:
         return [self, *(replace(self, seed=self.seed + i) for i in range(1, n))]
 
     def few_and_many(self) -> list[int]:
-        """The K/C that the tables show for KMEx: 1 and 5 as in the paper, and the study's own."""
-        return sorted({1, 5, self.k})
+        """The K/C that the tables show for KMEx: 1 and 5 as in the paper, if classes are so large, and the study's own."""
+        return sorted({k for k in (1, 5) if k <= self.data.train.labels.bincount().min()} | {self.k})
 
     def prepare(self, tables: bool = True) -> None:
         """Compute and keep the trained network and, for `tables`, all that this run puts into Tables 1 and 2."""

@@ -388,3 +388,47 @@ def test_command_line_ends_with_status_2():
                           text=True, cwd=files.REPOSITORY)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: There is no profile 'nope'; use one of ") and done.stderr.count("\n") == 1
+
+
+# What a run would lack
+
+STUDY = PARAMETERS + 'dataset: str = "digits"\nweights: str = "none"\nprototypes_per_class: int = 0\n'
+
+
+def test_missing_data_and_weights_stop_the_run_before_it_starts(run, folder, quick_kernel, tmp_path):
+    for name in ("00_first", "10_third"):
+        write(folder, name, HEADLINE, STUDY)
+    root = tmp_path / "empty"
+    (root / "CUB_200_2011").mkdir(parents=True)
+    assert run("--data-root", str(root), "--set", "dataset=folder,cub200", f"weights={tmp_path / 'w.pth'}") == 1
+    assert run.ran() == [] and not run.said.out
+    lines = run.said.err.splitlines()
+    assert len(lines) == 3, "each once, whichever notebooks want it"
+    assert lines[0].startswith(f"error: {root} holds 1 class folder; make one for each class")
+    assert lines[1].startswith(f"error: There is no file of weights {tmp_path / 'w.pth'}; give")
+    assert lines[2].startswith("error: CUB-200-2011 is not whole in ")
+
+
+def test_k_larger_than_a_class_stops_the_run_before_it_starts(run, folder, quick_kernel, tmp_path):
+    from PIL import Image
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (30, 30)).save(tmp_path / "pets" / name / f"{i}.png")
+    write(folder, "00_first", HEADLINE, STUDY)
+    given = ["--data-root", str(tmp_path / "pets"), "--set", "dataset=folder", "epochs=1"]
+    assert run(*given) == 1 and run.ran() == []
+    assert run.said.err == ("error: prototypes_per_class is 5 and class cat of pets has 4 training pictures; give at "
+                            "most 4, or more pictures.\n")
+    assert run(*given, "prototypes_per_class=4") == 0 and len(run.ran()) == 3
+
+
+def test_embedded_data_sets_are_not_looked_at_beforehand(run, folder, quick_kernel, monkeypatch):
+    write(folder, "00_first", HEADLINE, STUDY)
+    monkeypatch.setattr("paperlib.study.Study.problems", lambda _: pytest.fail("looked at"))
+    assert run() == 0
+
+
+def test_unknown_data_set_stops_the_run(run, folder, quick_kernel):
+    write(folder, "00_first", HEADLINE, STUDY)
+    assert run("--set", "dataset=cub") == 1 and "error: There is no data set named 'cub'; the known" in run.said.err
