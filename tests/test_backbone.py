@@ -359,6 +359,29 @@ def test_imagenet_weights_without_a_network(hub):
     assert "\n" not in sentence
 
 
+def test_resnet34_takes_exactly_the_weights_in_the_folder(hub):
+    """The paper's network with ImageNet weights: a state dict of our own, in torchvision's format, under its name."""
+    entry = torchvision.models.ResNet34_Weights.IMAGENET1K_V1
+    torch.manual_seed(7)
+    donor = torchvision.models.resnet34()  # 1000 classes and a bias, as the official file has
+    for module in donor.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else they are zeros and ones in any network
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    name = entry.url.rsplit("/", 1)[1]
+    assert name == "resnet34-b627a593.pth", "the end of the name is checked against the content only when downloaded"
+    torch.save(donor.state_dict(), hub / name)
+    net = build("resnet34", 10, "imagenet")
+    found, wanted = net.model.state_dict(), donor.state_dict()
+    assert set(wanted) - set(found) == {"fc.bias"} and set(found) <= set(wanted)
+    assert all(torch.equal(found[key], wanted[key]) for key in found if key != "fc.weight")
+    assert net.C.shape == (512, 10) and net.bias is None
+    x = pictures(2)
+    donor.eval().fc = net.model.fc
+    with torch.no_grad():
+        assert torch.equal(net(x), donor(x))
+
+
 def test_imagenet_weights_that_were_put_into_the_folder_are_used(hub):
     torch.manual_seed(5)
     donor = torchvision.models.resnet18()
