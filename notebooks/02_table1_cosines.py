@@ -23,8 +23,9 @@
 # has several prototypes.
 
 # %% tags=["parameters"]
-dataset: str = "digits,birds"    # one or more of digits, birds, mnist, cub200, with commas between
+dataset: str = "digits,birds"    # one or more of digits, birds, mnist, stl10, cub200, folder, with commas between
 data_root: str = ""              # folder of downloaded data; empty: data/ of this repository
+allow_subset: bool = False       # take a part of CUB-200 for what it is; tables then say which part
 backbone: str = "resnet18"       # one of torchvision's, or "file.py:function" for a network of your own
 blocks: str = ""                 # its blocks, shallow to deep, with commas between; empty: known for torchvision's
 classifier: str = ""             # its linear layer; empty: known for torchvision's

@@ -313,7 +313,7 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         return 2
     start = time.perf_counter()
     try:
-        lacks = missing(studies)
+        lacks = missing([study for study in studies if study.seed == studies[0].seed])
         if lacks:
             print("\n".join(f"error: {sentence}" for sentence in lacks), file=sys.stderr)
             return 1

@@ -274,7 +274,7 @@ class Study:
         return [self, *(replace(self, seed=self.seed + i) for i in range(1, n))]
 
     def few_and_many(self) -> list[int]:
-        """The K/C that the tables show for KMEx: 1 and 5 as in the paper, if classes are so large, and the study's own."""
+        """The K/C that the tables show for KMEx: 1 and 5 as in the paper (if classes are so large), and its own."""
         return sorted({k for k in (1, 5) if k <= self.data.train.labels.bincount().min()} | {self.k})
 
     def prepare(self, tables: bool = True) -> None:
