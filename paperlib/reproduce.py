@@ -205,13 +205,13 @@ def wanted(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict])
     given = [parameters for parameters in given.values() if "dataset" in parameters]
     if not given:
         return [], False
-    runs = max((parameters["runs"] for parameters in given if "runs" in parameters), default=0)
+    runs = [parameters["runs"] for parameters in given if "runs" in parameters]
     try:
-        found = [study for each in open_studies(given[0]) for study in each.runs(runs or 1)]
+        found = [study for each in open_studies(given[0]) for study in each.runs(max(runs, default=1))]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error
     # Run by run: what is stopped early has the first run of every data set.
-    return sorted(found, key=lambda study: study.seed), runs > 0
+    return sorted(found, key=lambda study: study.seed), bool(runs)
 
 
 def missing(studies: list[Study]) -> list[str]:
@@ -222,9 +222,10 @@ def missing(studies: list[Study]) -> list[str]:
 def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace) -> bool:
     """Prepare the runs that are not on disk yet, a line for each; says whether all went well."""
     left, fine = jobs.waiting(studies, tables), True
-    if left:
-        print(f"{len(left)} runs to train, {min(jobs.how_many(options.jobs), len(left))} at a time; this takes longest",
-              flush=True)
+    if not left:
+        return True
+    print(f"{len(left)} runs to train, {min(jobs.how_many(options.jobs), len(left))} at a time; this takes longest",
+          flush=True)
     for i, (study, seconds, error) in enumerate(jobs.spread(left, tables, options.jobs, options.threads), 1):
         what = f"FAILED: {error}" if error else f"{seconds:.0f} s"
         print(f"[run {i}/{len(left)}] {study.data.title}, seed {study.seed}: {what}", flush=True)

@@ -187,9 +187,10 @@ class Study:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """ProtoPNet's, on the CNN's own loader: its batches and its augmentation."""
+        """ProtoPNet's, on the CNN's own loader: its batches and its augmentation. At most half of it is warm."""
         schedule = SCHEDULES[self.dataset]
-        return replace(schedule, epochs=self.protopnet_epochs or schedule.epochs)
+        epochs = self.protopnet_epochs or schedule.epochs
+        return replace(schedule, epochs=epochs, warm=min(schedule.warm, epochs // 2))
 
     @cached_property
     def protopnet(self) -> ProtoPNet:

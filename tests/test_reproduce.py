@@ -423,12 +423,34 @@ def test_k_larger_than_a_class_stops_the_run_before_it_starts(run, folder, quick
     assert run(*given, "prototypes_per_class=4") == 0 and len(run.ran()) == 3
 
 
-def test_embedded_data_sets_are_not_looked_at_beforehand(run, folder, quick_kernel, monkeypatch):
-    write(folder, "00_first", HEADLINE, STUDY)
-    monkeypatch.setattr("paperlib.study.Study.problems", lambda _: pytest.fail("looked at"))
-    assert run() == 0
+def test_wrong_settings_stop_the_run(run, folder, quick_kernel):
+    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 1\n")
+    for setting, sentence in {"runs=0": "runs is 0; give 1 or more.", "epochs=-1": "epochs is -1; give 0 or"}.items():
+        assert run("--set", setting) == 2 and f"error: {sentence}" in run.said.err
+    assert run("--jobs", "-1") == 2 and "error: --jobs is -1; give 0 or more." in run.said.err
+    assert run("--threads", "0") == 2 and "error: --threads is 0; give 1 or more." in run.said.err
+    assert run.ran() == []
+
+
+def test_runs_are_prepared_before_the_notebooks_and_a_failure_is_told(run, folder, quick_kernel, monkeypatch):
+    asked = []
+
+    def spread(studies, tables, jobs, threads):
+        asked.append(([(study.dataset, study.seed) for study in studies], tables, jobs, threads))
+        return ((study, 1.0, "ValueError: no" if study.seed == 1 else "") for study in studies)
+    monkeypatch.setattr("paperlib.jobs.spread", spread)
+    monkeypatch.setattr("paperlib.jobs.waiting", lambda studies, tables: studies)
+    monkeypatch.setattr("paperlib.study.Study.problems", lambda _: [])
+    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
+    assert run("--set", "dataset=digits,birds", "train_per_class=5", "--jobs", "3") == 2, "no such parameter"
+    assert run("--set", "dataset=digits,birds", "--jobs", "3") == 1, "a run failed"
+    assert asked == [([("digits", 0), ("birds", 0), ("digits", 1), ("birds", 1)], True, 3, 1)]
+    assert "[run 3/4] digits, seed 1: FAILED: ValueError: no" in run.said.out
+    assert len(run.ran()) == 3, "the notebooks run all the same"
+    assert not (run.out / "report.md").exists()
+    assert run("--only", "01") == 0 and len(asked) == 1, "01 names no data set"
 
 
 def test_unknown_data_set_stops_the_run(run, folder, quick_kernel):
     write(folder, "00_first", HEADLINE, STUDY)
-    assert run("--set", "dataset=cub") == 1 and "error: There is no data set named 'cub'; the known" in run.said.err
+    assert run("--set", "dataset=cub") == 2 and "error: There is no data set named 'cub'; the known" in run.said.err
