@@ -195,6 +195,29 @@ for i, columns in zip(chosen, explained, strict=True):
           f"most, {votes.max():.0%}, go to {names[int(votes.argmax())]}.")
 
 # %% [markdown]
+# ## The baseline's prototypes
+#
+# ProtoPNet needs no search for the nearest patch: its training pushes each prototype onto the nearest patch of its own
+# class, so that a prototype *is* a patch. Here are those of the classes above, a row for each class, with the picture
+# that each comes from and its weight for the class.
+
+# %%
+baseline, shown, captions = study.protopnet, [], []
+for each in dict.fromkeys(int(predicted[i]) for i in chosen):
+    for k, piece, _, source in study.protopnet_patches(each):
+        shown.append(piece)
+        captions.append(f"{names[each]}\n{source}, {baseline.last_layer.weight[each, k]:+.2f}")
+figure = figures.sheet(shown, captions, columns=max(study.k, 4))
+numbers = {"captions": captions, "distinct patches": study.protopnet_manifest["training"]["distinct_patches"]}
+path = figures.keep(figure, "figure1_protopnet", numbers, study.settings(), out)
+
+# %%
+rows, columns = baseline.map_size_.tolist()
+print(f"A patch is a pixel of a {rows} x {columns} map. The {len(baseline.prototypes_)} prototypes are "
+      f"{numbers['distinct patches']} different patches. Test accuracy: ProtoPNet "
+      f"{study.protopnet_manifest['accuracy']['test']:.1%}, the CNN {study.manifest['accuracy']['test']:.1%}.")
+
+# %% [markdown]
 # ## Higher and lower
 #
 # In the paper's figure red and blue mean *higher and lower* importance. About zero, as above, red means *for* the

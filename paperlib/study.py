@@ -313,6 +313,15 @@ class Study:
             found.append((k, *figures.patch(pixels, row, column, explainer.resolution_), f"#{image}"))
         return found
 
+    def protopnet_patches(self, c: int) -> list[tuple]:
+        """What ProtoPNet's prototypes of class c are: (prototype id, patch, box, picture's number), as `patches`."""
+        net, found = self.protopnet, []
+        for k in (net.prototype_labels_ == c).nonzero().flatten().tolist():
+            image, row, column = net.sources_[k].tolist()
+            piece = figures.patch(self.data.train.pixels(image), row, column, tuple(net.map_size_.tolist()))
+            found.append((k, *piece, f"#{image}"))
+        return found
+
     def explain(self, picture: int, split: str = "test") -> list[dict]:
         """How B4, B34 and B234 explain the class that the backbone predicts for one picture: the columns of Figure 1.
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from paperlib.kmex import KMEx
-from paperlib.measures import accuracy, per_class_cosines, prototype_cosines, prototype_distances
+from paperlib.measures import accuracy, over_runs, per_class_cosines, prototype_cosines, prototype_distances
 
 
 @pytest.fixture
@@ -125,3 +125,15 @@ def test_accuracy():
         accuracy([], [])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         accuracy([1, 2], [1])
+
+
+def test_over_runs():
+    found = over_runs([{"CNN": (1.0, 0.0), "B4": (2.0, 2.0)}, {"CNN": (3.0, 0.0), "B4": (2.0, 5.0)}])
+    assert list(found) == ["CNN", "B4"]
+    assert found["CNN"][0].tolist() == [2, 0] and np.allclose(found["CNN"][1], [2**0.5, 0])
+    assert found["B4"][0].tolist() == [2, 3.5] and np.allclose(found["B4"][1], [0, 4.5**0.5])
+    assert over_runs([{"CNN": (1.0, 2.0)}])["CNN"][1].tolist() == [0, 0], "one run has no spread"
+    with pytest.raises(ValueError, match="runs is empty"):
+        over_runs([])
+    with pytest.raises(ValueError, match="different rows"):
+        over_runs([{"CNN": (1.0,)}, {"B4": (1.0,)}])
