@@ -68,20 +68,28 @@ def test_how_many(monkeypatch):
         jobs.how_many(-1)
 
 
+SCRIPT = """
+from paperlib import jobs
+from paperlib.study import Study
+runs = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, prototypes_per_class=2).runs(3)
+try:
+    for study, *_ in jobs.spread(runs, False, jobs=1):
+        print("done", study.seed, flush=True)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a terminal does, to a group of processes")
-def test_ctrl_c_between_runs_keeps_what_is_done(tmp_path):
-    command = [sys.executable, "-m", "paperlib", "reproduce", "--profile", "smoke", "--only", "02", "--jobs", "1",
-               "--set", "dataset=digits", "runs=3", "--out", str(tmp_path / "out")]
-    environment = {**os.environ, "PAPERLIB_CACHE": str(tmp_path / "cache")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               cwd=files.REPOSITORY, start_new_session=True)
-    first = next(line for line in process.stdout if line.startswith("[run 1/3]"))
+def test_ctrl_c_between_runs_keeps_what_is_done(cache, tmp_path):
+    cache("cache")
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, cwd=files.REPOSITORY, start_new_session=True)
+    assert process.stdout.readline() == "done 0\n"
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert first.startswith("[run 1/3] digits, seed 0: ") and process.returncode == 130
-    assert "the same command goes on from there" in said and "Traceback" not in said
-    assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "out" / "executed").exists()
-    again = subprocess.run([*command, "--jobs", "2"], env=environment, capture_output=True, text=True,
-                           cwd=files.REPOSITORY)
-    assert again.returncode == 0, again.stderr
-    assert "[run 2/2]" in again.stdout and "seed 0: " not in again.stdout, "nothing finished is done twice"
+    said, trouble = process.communicate(timeout=120)
+    assert said == "stopped\n" and "Traceback" not in trouble
+    assert not list(tmp_path.rglob("*.part"))
+    runs = replace(TINY, n_init=10, protopnet_epochs=0).runs(3)
+    left = jobs.waiting(runs, False)
+    assert runs[0] not in left and runs[2] in left, "nothing finished is done twice, and the rest goes on"
