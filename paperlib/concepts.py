@@ -282,12 +282,16 @@ class ConceptExplainer(BaseEstimator):
             work = (delayed(self._fit_class)(backbone, images, index, c, seed) for c, index in enumerate(members))
             done = Parallel(n_jobs=self.n_jobs, backend="threading", return_as="generator")(work)
             done = list(tqdm(done, f"{self.name} prototypes", len(members), unit="class", disable=not self.progress))
+        return self._set_fitted(done, backbone.n_classes)
+
+    def _set_fitted(self, done, n_classes):
+        """The explainer, with what `_fit_class` gave for each class."""
         prototypes, sources, sizes = zip(*done, strict=True)
         if len(set(sizes)) > 1:
             raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
         self.prototypes_ = torch.from_numpy(np.concatenate(prototypes))
         self.prototype_sources_ = torch.from_numpy(np.concatenate(sources))
-        self._set_classes(backbone.n_classes, sizes[0])
+        self._set_classes(n_classes, sizes[0])
         return self
 
     @torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
@@ -410,13 +414,22 @@ class ConceptExplainer(BaseEstimator):
     @torch.no_grad()
     def _pass(self, backbone, images):
         """y, predicted class, tied or not, number of ids, of every image."""
-        per, parts = self.prototypes_per_class, []
+        parts = []
         for features in self._stream(backbone, images):
-            s, distance = (x.flatten(1) for x in self.maps_from_features(features, return_distance=True))
-            y = vote(s, self.n_classes_, per)
-            decision = decide(y, s, distance, self.vote, prototypes_per_class=per)
-            parts.append([x.cpu() for x in (y, *decision, ids_per_map(s))])
+            parts.append([x.cpu() for x in self.votes_from_features(features)])
         return [torch.cat(x) for x in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def votes_from_features(self, features) -> tuple[torch.Tensor, ...]:
+        """What the map of eq. 9 decides, from all B blocks' features, so that explainers share one forward pass.
+
+        features list of (n, D_b, H_b, W_b) -> y of eq. 10 (n, n_classes), predicted class (n,), tied or not (n,),
+        number of ids on the map (n,). Raises ValueError for wrong shapes.
+        """
+        s, distance = (x.flatten(1) for x in self.maps_from_features(features, return_distance=True))
+        y = vote(s, self.n_classes_, self.prototypes_per_class)
+        decision = decide(y, s, distance, self.vote, prototypes_per_class=self.prototypes_per_class)
+        return y, *decision, ids_per_map(s)
 
     def _stream(self, backbone, images):
         check_is_fitted(self)
@@ -467,6 +480,42 @@ class ConceptExplainer(BaseEstimator):
     def _check_classes(self, classes, n):
         """Classes (n,) long on the CPU, or None."""
         return None if classes is None else torch.from_numpy(_check_labels(classes, n, self.n_classes_, complete=False))
+
+
+def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
+    """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
+
+    One class at a time: memory holds the features of one class, and its rows for n_jobs explainers. Returns them.
+    Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
+    """
+    for explainer in explainers:
+        explainer._check_params()
+        if explainer.max_images_per_class is not None:
+            raise ValueError("max_images_per_class must be None in fit_together: give it the images to be fitted on.")
+    labels, done = _check_labels(labels, _count(images), backbone.n_classes), []
+    with threadpool_limits(1, user_api="blas"):
+        for c in tqdm(range(backbone.n_classes), "prototypes", unit="class", disable=not progress):
+            index = np.flatnonzero(labels == c)
+            seen = _Seen(explainers[0], backbone, images, index)
+            work = (delayed(e._fit_class)(seen, seen.numbers, np.arange(len(index)), c, _seed(e.random_state))
+                    for e in explainers)
+            fitted = Parallel(n_jobs=n_jobs, backend="threading")(work)
+            done.append([(p, np.column_stack([index[at[:, 0]], at[:, 1:]]), size) for p, at, size in fitted])
+    pairs = zip(explainers, zip(*done, strict=True), strict=True)
+    return [e._set_fitted(parts, backbone.n_classes) for e, parts in pairs]
+
+
+class _Seen:
+    """A backbone for pictures that it has already seen: it takes their `numbers` (n, 1, 1, 1) in place of pictures."""
+
+    def __init__(self, explainer, backbone, images, index):
+        self.C, self.numbers = backbone.C, torch.arange(len(index)).view(-1, 1, 1, 1)
+        batches = np.split(index, range(explainer.batch_size, len(index), explainer.batch_size))
+        parts = [explainer._features(backbone, images, batch) for batch in batches]
+        self.kept = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+
+    def features(self, x):
+        return [block[x.flatten()] for block in self.kept]
 
 
 def predicted_class(backbone, features) -> torch.Tensor:
