@@ -312,7 +312,7 @@ class ConceptExplainer(BaseEstimator):
         """Composite rows of the images `index`: (len(index) R', D) float32, and (H', W')."""
         rows = None
         for start in range(0, len(index), self.batch_size):
-            q = self._composite(self._features(backbone, images, index[start : start + self.batch_size])).cpu().float()
+            q = self.compose(self._features(backbone, images, index[start : start + self.batch_size])).cpu().float()
             if not torch.isfinite(q).all():
                 raise ValueError("the backbone gives NaN or infinite features: check its weights and the images.")
             if rows is None:
@@ -328,7 +328,8 @@ class ConceptExplainer(BaseEstimator):
                 raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
             return backbone.features(x.to(backbone.C.device))
 
-    def _composite(self, features):
+    def compose(self, features) -> torch.Tensor:
+        """The composite features q_h of eq. 8 with this explainer's choices, from all B blocks' features."""
         B = len(features)
         if len(self.blocks) > B or tuple(self.blocks) != tuple(range(B - len(self.blocks) + 1, B + 1)):
             raise ValueError(f"blocks={self.blocks!r} must count up, without gap, to the last block, which is {B}.")
@@ -351,11 +352,17 @@ class ConceptExplainer(BaseEstimator):
         parts = []
         for start in range(0, len(features[0]), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            q = self._composite([x[batch] for x in features])
-            nearest = assign(q, self.prototypes_, True) if classes is None else self._assign_within(q, classes[batch])
-            parts.append(nearest)
+            q = self.compose([x[batch] for x in features])
+            parts.append(self.nearest(q, None if classes is None else classes[batch]))
         s, distance = (torch.cat(x) for x in zip(*parts, strict=True))
         return (s, distance) if return_distance else s
+
+    def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each pixel's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
+
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        """
+        return assign(q, self.prototypes_, True) if classes is None else self._assign_within(q, classes)
 
     def _assign_within(self, q, classes):
         """Nearest among the prototypes of each image's class, and the distances: q (n, H', W', D), classes (n,)."""
@@ -416,17 +423,16 @@ class ConceptExplainer(BaseEstimator):
         """y, predicted class, tied or not, number of ids, of every image."""
         parts = []
         for features in self._stream(backbone, images):
-            parts.append([x.cpu() for x in self.votes_from_features(features)])
+            s, distance = self.maps_from_features(features, return_distance=True)
+            parts.append([x.cpu() for x in self.decision(s, distance)])
         return [torch.cat(x) for x in zip(*parts, strict=True)]
 
-    @torch.no_grad()
-    def votes_from_features(self, features) -> tuple[torch.Tensor, ...]:
-        """What the map of eq. 9 decides, from all B blocks' features, so that explainers share one forward pass.
+    def decision(self, s, distance) -> tuple[torch.Tensor, ...]:
+        """What maps of eq. 9 decide (eq. 10): s (n, H', W') and distance, as `nearest` gives them, among all K.
 
-        features list of (n, D_b, H_b, W_b) -> y of eq. 10 (n, n_classes), predicted class (n,), tied or not (n,),
-        number of ids on the map (n,). Raises ValueError for wrong shapes.
+        Returns y (n, n_classes), the predicted class (n,), whether it was a tie (n,), the number of ids (n,).
         """
-        s, distance = (x.flatten(1) for x in self.maps_from_features(features, return_distance=True))
+        s, distance = s.flatten(1), distance.flatten(1)
         y = vote(s, self.n_classes_, self.prototypes_per_class)
         decision = decide(y, s, distance, self.vote, prototypes_per_class=self.prototypes_per_class)
         return y, *decision, ids_per_map(s)

@@ -6,15 +6,11 @@ And what compares two choices on the same pictures: accuracies, explanation maps
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
-from sklearn.metrics import (
-    accuracy_score,
-    adjusted_rand_score,
-    pairwise_distances_argmin,
-    pairwise_distances_argmin_min,
-)
+from sklearn.metrics import accuracy_score, pairwise_distances_argmin, pairwise_distances_argmin_min
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
@@ -137,8 +133,16 @@ def connectedness(s) -> np.ndarray:
     Raises ValueError for another shape.
     """
     s = _maps(s, "s")
-    largest = [[np.bincount(label(one == k)[0].flat)[1:].max() for k in np.unique(one)] for one in s]
-    return np.array([sum(sizes) for sizes in largest]) / s[0].size
+    pixel = np.arange(s.size).reshape(s.shape)
+    down, right = s[:, 1:] == s[:, :-1], s[:, :, 1:] == s[:, :, :-1]
+    a = np.concatenate([pixel[:, :-1][down], pixel[:, :, :-1][right]])
+    b = np.concatenate([pixel[:, 1:][down], pixel[:, :, 1:][right]])
+    n_pieces, piece = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(s.size, s.size)), directed=False)
+    first = np.unique(piece, return_index=True)[1]  # a pixel of each piece: its map and its id are the piece's
+    ids, place = np.unique(s.ravel()[first], return_inverse=True)
+    largest = np.zeros((len(s), len(ids)))
+    np.maximum.at(largest, (first // s[0].size, place), np.bincount(piece, minlength=n_pieces))
+    return largest.sum(axis=1) / s[0].size
 
 
 def map_agreement(s, other) -> np.ndarray:
@@ -152,8 +156,21 @@ def map_agreement(s, other) -> np.ndarray:
     if len(s) != len(other):
         raise ValueError(f"s has maps of {len(s)} pictures and other of {len(other)}: give the same pictures' maps.")
     size = max(s.shape[1:], other.shape[1:])
-    pairs = zip(_stretched(s, size), _stretched(other, size), strict=True)
-    return np.array([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in pairs])
+    a, b = (_stretched(x, size).reshape(len(s), -1) for x in (s, other))
+    both, first, second = _pairs(a, b), _pairs(a), _pairs(b)
+    chance = first * second / np.maximum(_pairs(np.zeros_like(a)), 1)
+    scale = (first + second) / 2 - chance
+    return np.where(scale == 0, 1.0, (both - chance) / np.where(scale == 0, 1.0, scale))
+
+
+def _pairs(*maps):
+    """Number of pairs of pixels of one picture that share their id in each of the maps (n, R) -> (n,)."""
+    key = np.broadcast_to(np.arange(len(maps[0]))[:, None], maps[0].shape)
+    for m in maps:
+        ids, place = np.unique(m, return_inverse=True)
+        key = np.unique(key * len(ids) + place.reshape(m.shape), return_inverse=True)[1].reshape(m.shape)
+    count, first = np.bincount(key.ravel()), np.unique(key, return_index=True)[1]
+    return np.bincount(first // maps[0].shape[1], count * (count - 1) / 2, minlength=len(maps[0]))
 
 
 def _maps(s, name):

@@ -243,7 +243,7 @@ class Study:
 
         def compute():
             parts = [_readings(self.trained, explainers, self.trained.features(pictures.batch(batch)))
-                     for batch in torch.arange(len(pictures)).split(64)]
+                     for batch in torch.arange(len(pictures)).split(32)]
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         key = {"per_class": per_class, "fingerprint": self.data.fingerprint, "trained_blocks": self.trained.blocks,
                "k": self.k, "seed": self.seed, "n_init": self.n_init,
@@ -320,13 +320,21 @@ def open_studies(parameters: Mapping) -> list[Study]:
 def _readings(net, explainers, features) -> files.Tensors:
     """What `Study.compare` keeps of one batch: "name/what" -> (n, ...)."""
     c = predicted_class(net, features)
-    found = {"CNN/predicted": c.cpu()}
-    for name, explainer in explainers.items():
-        _, predicted, tied, ids = explainer.votes_from_features(features)
-        shown = explainer.maps_from_features(features, c) - (c * explainer.prototypes_per_class)[:, None, None]
+    found, q, before = {"CNN/predicted": c.cpu()}, None, None
+    # Those that differ in their prototypes only share the rows of eq. 8, and only one kind of rows is held at a time.
+    for name, kind in sorted(((name, _rows(e)) for name, e in explainers.items()), key=lambda pair: pair[1]):
+        explainer = explainers[name]
+        q, before = (q if kind == before else explainer.compose(features)), kind
+        _, predicted, tied, ids = explainer.decision(*explainer.nearest(q))
+        shown = explainer.nearest(q, c.cpu())[0] - (c * explainer.prototypes_per_class)[:, None, None]
         for what, x in {"predicted": predicted, "tied": tied, "ids": ids, "map": shown.short()}.items():
             found[f"{name}/{what}"] = x.cpu()
     return found
+
+
+def _rows(explainer) -> str:
+    """Equal for explainers whose rows of eq. 8 are equal."""
+    return str([explainer.get_params()[name] for name in ("blocks", "norm", "block_weight", "resolution", "mode")])
 
 
 def article(kind: type) -> str:

@@ -520,9 +520,13 @@ def test_explain_bad_input(backbone, data, fitted):
         fitted.maps_from_features(backbone.features(images)[:2])
 
 
-def test_votes_from_features_are_those_of_a_pass(backbone, data, fitted):
-    images, _ = data
-    y, predicted, tied, ids = fitted.votes_from_features(backbone.features(images))
+def test_steps_of_an_explanation_are_those_of_a_pass(backbone, data, fitted):
+    images, labels = data
+    q = fitted.compose(backbone.features(images))
+    s, distance = fitted.nearest(q)
+    y, predicted, tied, ids = fitted.decision(s, distance)
+    torch.testing.assert_close(distance, torch.linalg.vector_norm(q - fitted.prototypes_[s], dim=-1))
+    assert torch.equal(fitted.nearest(q, labels)[0], fitted.explanation_map(backbone, images, labels))
     assert torch.equal(y, fitted.votes(backbone, images)) and torch.equal(predicted, fitted.predict(backbone, images))
     everyone = fitted.explanation_map(backbone, images)
     assert torch.equal(ids, ids_per_map(everyone)) and tied.dtype == torch.bool

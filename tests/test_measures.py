@@ -3,6 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import adjusted_rand_score
 
 from paperlib.kmex import KMEx
 from paperlib.measures import (
@@ -195,6 +196,16 @@ def test_map_agreement_against_pairs_of_pixels():
     np.testing.assert_allclose(map_agreement(s, t), expected)
     np.testing.assert_allclose(map_agreement(t, s), expected)
     np.testing.assert_allclose(map_agreement(s, 7 - s), 1)  # names do not matter
+
+
+@pytest.mark.parametrize("ids", [1, 2, 30])
+def test_map_agreement_is_the_adjusted_rand_score(ids):
+    s, t = np.random.default_rng(3).integers(0, ids, (2, 5, 6, 4))
+    t[0], t[1], s[2] = s[0], 0, 4
+    s[3], t[3] = np.arange(24).reshape(6, 4), np.arange(24).reshape(6, 4)
+    expected = [adjusted_rand_score(a.ravel(), b.ravel()) for a, b in zip(s, t, strict=True)]
+    np.testing.assert_allclose(map_agreement(s, t), expected)
+    assert map_agreement(s[:, :1, :1], t[:, :1, :1]).tolist() == [1.0] * 5  # one pixel, one segment
 
 
 def test_maps_bad_input():
