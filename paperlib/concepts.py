@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from threading import Lock
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -491,7 +492,8 @@ class ConceptExplainer(BaseEstimator):
 def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
     """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
 
-    One class at a time: memory holds the features of one class, and its rows for n_jobs explainers. Returns them.
+    One class at a time: memory holds the features of one class, and its rows for n_jobs explainers. Returns them; the
+    seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
     Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
     """
     for explainer in explainers:
@@ -499,29 +501,37 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
         if explainer.max_images_per_class is not None:
             raise ValueError("max_images_per_class must be None in fit_together: give it the images to be fitted on.")
     labels, done = _check_labels(labels, _count(images), backbone.n_classes), []
+    seeds = [_seed(e.random_state) for e in explainers]
     with threadpool_limits(1, user_api="blas"):
         for c in tqdm(range(backbone.n_classes), "prototypes", unit="class", disable=not progress):
-            index = np.flatnonzero(labels == c)
-            seen = _Seen(explainers[0], backbone, images, index)
-            work = (delayed(e._fit_class)(seen, seen.numbers, np.arange(len(index)), c, _seed(e.random_state))
-                    for e in explainers)
-            fitted = Parallel(n_jobs=n_jobs, backend="threading")(work)
-            done.append([(p, np.column_stack([index[at[:, 0]], at[:, 1:]]), size) for p, at, size in fitted])
-    pairs = zip(explainers, zip(*done, strict=True), strict=True)
-    return [e._set_fitted(parts, backbone.n_classes) for e, parts in pairs]
+            seen = _Seen(explainers[0], backbone, images, np.flatnonzero(labels == c))
+            work = (delayed(seen.fit_class)(e, c, seed) for e, seed in zip(explainers, seeds, strict=True))
+            done.append(Parallel(n_jobs=n_jobs, backend="threading")(work))
+    for e, parts in zip(explainers, zip(*done, strict=True), strict=True):
+        *parts, seconds = zip(*parts, strict=True)
+        e._set_fitted(list(zip(*parts, strict=True)), backbone.n_classes).seconds_ = round(sum(seconds), 2)
+    return explainers
 
 
 class _Seen:
-    """A backbone for pictures that it has already seen: it takes their `numbers` (n, 1, 1, 1) in place of pictures."""
+    """A backbone for the pictures `index` that it has seen: in place of pictures it takes numbers (n, 1, 1, 1)."""
 
     def __init__(self, explainer, backbone, images, index):
-        self.C, self.numbers = backbone.C, torch.arange(len(index)).view(-1, 1, 1, 1)
+        self.C, self.index, start = backbone.C, index, perf_counter()
         batches = np.split(index, range(explainer.batch_size, len(index), explainer.batch_size))
         parts = [explainer._features(backbone, images, batch) for batch in batches]
         self.kept = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+        self.seconds = perf_counter() - start
 
     def features(self, x):
         return [block[x.flatten()] for block in self.kept]
+
+    def fit_class(self, explainer, c, seed):
+        """What `_fit_class` gives for these pictures of class c, and the seconds."""
+        start, n = perf_counter(), len(self.index)
+        p, at, size = explainer._fit_class(self, torch.arange(n).view(-1, 1, 1, 1), np.arange(n), c, seed)
+        at[:, 0] = self.index[at[:, 0]]
+        return p, at, size, self.seconds + perf_counter() - start
 
 
 def predicted_class(backbone, features) -> torch.Tensor:

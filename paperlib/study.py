@@ -114,11 +114,12 @@ class Study:
     def _splits(self) -> dict[str, data.Pictures]:
         return {"train": self.data.train, "test": self.data.test}
 
-    def _cached(self, kind: str, parameters: dict, compute) -> tuple[files.Tensors, dict]:
+    def _cached(self, kind: str, parameters: dict, compute, seconds=None) -> tuple[files.Tensors, dict]:
         """files.cached for what depends on the checkpoint: tensors from `compute()`, its seconds in the manifest."""
         def timed(path):
             start = perf_counter()
-            return compute(), {"seconds": round(perf_counter() - start, 2)}
+            tensors = compute()
+            return tensors, {"seconds": round(perf_counter() - start, 2) if seconds is None else seconds}
         return files.cached(kind, self._key(parameters), timed)
 
     def _key(self, parameters: dict) -> dict:
@@ -204,8 +205,10 @@ class Study:
     def _fit(self, explainers, part) -> list[ConceptExplainer]:
         """Several at once on a part of the training pictures share the forward pass."""
         train, some = self.data.train, self.drawn(*part)
-        if len(explainers) == 1:
+        if len(explainers) == 1:  # whose classes can be spread over threads
+            start = perf_counter()
             explainers[0].fit(self.trained, Subset(train, some.tolist()), train.labels[some])
+            explainers[0].seconds_ = round(perf_counter() - start, 2)
         else:
             fit_together(explainers, self.trained, Subset(train, some.tolist()), train.labels[some],
                          n_jobs=explainers[0].n_jobs, progress=True)
@@ -255,19 +258,16 @@ class Study:
         return {name: {**read, "right": (read["predicted"] == y).astype(int)} for name, read in found.items()}
 
     def _fit_missing(self, choices) -> None:
-        """Fit those explainers that are not kept yet, all of one part of the training pictures in one pass over it.
-
-        Those of all training pictures are left out: their time is measured, one by one.
-        """
+        """Fit those explainers that are not kept yet, all of one part of the training pictures in one pass over it."""
         missing = {}
         for options in choices:
             (explainer, key), part = self._unfitted(**options), tuple(options.get("part", (0, 0)))
-            if not self._address("explainer", key).is_file() and not self._whole(part):
+            if not self._address("explainer", key).is_file():
                 missing.setdefault(part, {})[str(key)] = explainer, key
         for part, group in missing.items():
             fitted = self._fit([explainer for explainer, _ in group.values()], part)
             for explainer, (_, key) in zip(fitted, group.values(), strict=True):
-                self._cached("explainer", key, explainer.state)
+                self._cached("explainer", key, explainer.state, explainer.seconds_)
 
     def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
         """The training patches nearest to the prototypes of class c: (prototype id, patch, box, picture's number)."""
