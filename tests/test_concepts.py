@@ -535,7 +535,8 @@ def test_steps_of_an_explanation_are_those_of_a_pass(backbone, data, fitted):
 # Several explainers in one pass
 
 def several():
-    return [ConceptExplainer((3,), 2, n_init=2, batch_size=4), ConceptExplainer((2, 3), 3, n_init=1, random_state=np.random.RandomState(5)),
+    return [ConceptExplainer((3,), 2, n_init=2, batch_size=4),
+            ConceptExplainer((2, 3), 3, n_init=1, random_state=np.random.RandomState(5)),
             ConceptExplainer((1, 2, 3), 2, n_init=1, norm="tensor", block_weight=0.5, resolution=3, mode="bicubic")]
 
 
