@@ -264,6 +264,11 @@ class ConceptExplainer(BaseEstimator):
         """The paper's name of this choice of blocks, as "B234"."""
         return "B" + "".join(str(b) for b in self.blocks)
 
+    @property
+    def kind(self) -> str:
+        """Equal for explainers whose rows of eq. 8 are equal."""
+        return str([self.blocks, self.norm, self.block_weight, self.resolution, self.mode])
+
     def fit(self, backbone, images, labels):
         """Cluster the composite rows of each class (labels (n,) in 0..n_classes-1), one class at a time.
 
@@ -301,7 +306,12 @@ class ConceptExplainer(BaseEstimator):
         m = self.max_images_per_class
         if m is not None and len(index) > m:
             index = np.sort(np.random.default_rng(seed).permutation(index)[:m])
-        rows, (H, W) = self._rows(backbone, images, index)
+        rows, size = self._rows(self._batches(backbone, images, index), len(index))
+        return self._cluster(rows, size, index, c, seed)
+
+    def _cluster(self, rows, size, index, c, seed):
+        """What `_fit_class` returns, from the class's rows of eq. 8."""
+        H, W = size
         clusterer = make_clusterer(self.clusterer, self.n_init)
         p = class_prototypes(rows, self.prototypes_per_class, clusterer, seed, label=c)
         # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
@@ -309,16 +319,22 @@ class ConceptExplainer(BaseEstimator):
         image, pixel = np.divmod(d.argmin(dim=1).numpy(), H * W)
         return p, np.stack([index[image], pixel // W, pixel % W], axis=1), (H, W)
 
-    def _rows(self, backbone, images, index):
-        """Composite rows of the images `index`: (len(index) R', D) float32, and (H', W')."""
-        rows = None
+    def _batches(self, backbone, images, index):
+        """All blocks' features of the images `index`, a batch at a time."""
         for start in range(0, len(index), self.batch_size):
-            q = self.compose(self._features(backbone, images, index[start : start + self.batch_size])).cpu().float()
+            yield self._features(backbone, images, index[start : start + self.batch_size])
+
+    def _rows(self, batches, n):
+        """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
+        rows, start = None, 0
+        for features in batches:
+            q = self.compose(features).cpu().float()
             if not torch.isfinite(q).all():
                 raise ValueError("the backbone gives NaN or infinite features: check its weights and the images.")
             if rows is None:
-                rows = np.empty((len(index), *q.shape[1:]), dtype=np.float32)
+                rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
             rows[start : start + len(q)] = q.numpy()
+            start += len(q)
         return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
 
     def _features(self, backbone, images, index):
@@ -492,8 +508,8 @@ class ConceptExplainer(BaseEstimator):
 def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
     """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
 
-    One class at a time: memory holds the features of one class, and its rows for n_jobs explainers. Returns them; the
-    seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
+    One class at a time: memory holds its features, and its rows of each kind that the explainers differ in. Returns them;
+    the seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
     Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
     """
     for explainer in explainers:
@@ -514,24 +530,24 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
 
 
 class _Seen:
-    """A backbone for the pictures `index` that it has seen: in place of pictures it takes numbers (n, 1, 1, 1)."""
+    """The pictures `index` of a class after their pass through the backbone, and each kind of rows made of them."""
 
     def __init__(self, explainer, backbone, images, index):
-        self.C, self.index, start = backbone.C, index, perf_counter()
-        batches = np.split(index, range(explainer.batch_size, len(index), explainer.batch_size))
-        parts = [explainer._features(backbone, images, batch) for batch in batches]
-        self.kept = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+        start = perf_counter()
+        self.index, self.kinds = index, {}
+        self.batches = list(explainer._batches(backbone, images, index))
         self.seconds = perf_counter() - start
 
-    def features(self, x):
-        return [block[x.flatten()] for block in self.kept]
-
+    @torch.no_grad()
     def fit_class(self, explainer, c, seed):
-        """What `_fit_class` gives for these pictures of class c, and the seconds."""
-        start, n = perf_counter(), len(self.index)
-        p, at, size = explainer._fit_class(self, torch.arange(n).view(-1, 1, 1, 1), np.arange(n), c, seed)
-        at[:, 0] = self.index[at[:, 0]]
-        return p, at, size, self.seconds + perf_counter() - start
+        """What `_fit_class` gives for these pictures, of class c, and the seconds that it would take alone."""
+        start = perf_counter()
+        if explainer.kind not in self.kinds:
+            self.kinds[explainer.kind] = explainer._rows(self.batches, len(self.index)), perf_counter() - start
+        (rows, size), seconds = self.kinds[explainer.kind]
+        start = perf_counter()
+        fitted = explainer._cluster(rows, size, self.index, c, seed)
+        return *fitted, self.seconds + seconds + perf_counter() - start
 
 
 def predicted_class(backbone, features) -> torch.Tensor:

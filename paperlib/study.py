@@ -322,19 +322,13 @@ def _readings(net, explainers, features) -> files.Tensors:
     c = predicted_class(net, features)
     found, q, before = {"CNN/predicted": c.cpu()}, None, None
     # Those that differ in their prototypes only share the rows of eq. 8, and only one kind of rows is held at a time.
-    for name, kind in sorted(((name, _rows(e)) for name, e in explainers.items()), key=lambda pair: pair[1]):
-        explainer = explainers[name]
-        q, before = (q if kind == before else explainer.compose(features)), kind
+    for name, explainer in sorted(explainers.items(), key=lambda item: item[1].kind):
+        q, before = (q if explainer.kind == before else explainer.compose(features)), explainer.kind
         _, predicted, tied, ids = explainer.decision(*explainer.nearest(q))
         shown = explainer.nearest(q, c.cpu())[0] - (c * explainer.prototypes_per_class)[:, None, None]
         for what, x in {"predicted": predicted, "tied": tied, "ids": ids, "map": shown.short()}.items():
             found[f"{name}/{what}"] = x.cpu()
     return found
-
-
-def _rows(explainer) -> str:
-    """Equal for explainers whose rows of eq. 8 are equal."""
-    return str([explainer.get_params()[name] for name in ("blocks", "norm", "block_weight", "resolution", "mode")])
 
 
 def article(kind: type) -> str:
