@@ -329,6 +329,7 @@ class ConceptExplainer(BaseEstimator):
         rows, start = None, 0
         for features in batches:
             q = self.compose(features).cpu().float()
+            del features  # gone before the next batch comes
             if not torch.isfinite(q).all():
                 raise ValueError("the backbone gives NaN or infinite features: check its weights and the images.")
             if rows is None:
@@ -508,8 +509,8 @@ class ConceptExplainer(BaseEstimator):
 def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
     """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
 
-    One class at a time: memory holds its features, and its rows of each kind that the explainers differ in. Returns them;
-    the seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
+    One class at a time: memory holds its features, and its rows of each kind that the explainers differ in. Returns
+    them; the seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
     Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
     """
     for explainer in explainers:
