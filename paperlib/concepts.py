@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from threading import Lock
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -263,6 +264,11 @@ class ConceptExplainer(BaseEstimator):
         """The paper's name of this choice of blocks, as "B234"."""
         return "B" + "".join(str(b) for b in self.blocks)
 
+    @property
+    def kind(self) -> str:
+        """Equal for explainers whose rows of eq. 8 are equal."""
+        return str([self.blocks, self.norm, self.block_weight, self.resolution, self.mode])
+
     def fit(self, backbone, images, labels):
         """Cluster the composite rows of each class (labels (n,) in 0..n_classes-1), one class at a time.
 
@@ -282,12 +288,16 @@ class ConceptExplainer(BaseEstimator):
             work = (delayed(self._fit_class)(backbone, images, index, c, seed) for c, index in enumerate(members))
             done = Parallel(n_jobs=self.n_jobs, backend="threading", return_as="generator")(work)
             done = list(tqdm(done, f"{self.name} prototypes", len(members), unit="class", disable=not self.progress))
+        return self._set_fitted(done, backbone.n_classes)
+
+    def _set_fitted(self, done, n_classes):
+        """The explainer, with what `_fit_class` gave for each class."""
         prototypes, sources, sizes = zip(*done, strict=True)
         if len(set(sizes)) > 1:
             raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
         self.prototypes_ = torch.from_numpy(np.concatenate(prototypes))
         self.prototype_sources_ = torch.from_numpy(np.concatenate(sources))
-        self._set_classes(backbone.n_classes, sizes[0])
+        self._set_classes(n_classes, sizes[0])
         return self
 
     @torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
@@ -296,7 +306,12 @@ class ConceptExplainer(BaseEstimator):
         m = self.max_images_per_class
         if m is not None and len(index) > m:
             index = np.sort(np.random.default_rng(seed).permutation(index)[:m])
-        rows, (H, W) = self._rows(backbone, images, index)
+        rows, size = self._rows(self._batches(backbone, images, index), len(index))
+        return self._cluster(rows, size, index, c, seed)
+
+    def _cluster(self, rows, size, index, c, seed):
+        """What `_fit_class` returns, from the class's rows of eq. 8."""
+        H, W = size
         clusterer = make_clusterer(self.clusterer, self.n_init)
         p = class_prototypes(rows, self.prototypes_per_class, clusterer, seed, label=c)
         # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
@@ -304,16 +319,23 @@ class ConceptExplainer(BaseEstimator):
         image, pixel = np.divmod(d.argmin(dim=1).numpy(), H * W)
         return p, np.stack([index[image], pixel // W, pixel % W], axis=1), (H, W)
 
-    def _rows(self, backbone, images, index):
-        """Composite rows of the images `index`: (len(index) R', D) float32, and (H', W')."""
-        rows = None
+    def _batches(self, backbone, images, index):
+        """All blocks' features of the images `index`, a batch at a time."""
         for start in range(0, len(index), self.batch_size):
-            q = self._composite(self._features(backbone, images, index[start : start + self.batch_size])).cpu().float()
+            yield self._features(backbone, images, index[start : start + self.batch_size])
+
+    def _rows(self, batches, n):
+        """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
+        rows, start = None, 0
+        for features in batches:
+            q = self.compose(features).cpu().float()
+            del features  # gone before the next batch comes
             if not torch.isfinite(q).all():
                 raise ValueError("the backbone gives NaN or infinite features: check its weights and the images.")
             if rows is None:
-                rows = np.empty((len(index), *q.shape[1:]), dtype=np.float32)
+                rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
             rows[start : start + len(q)] = q.numpy()
+            start += len(q)
         return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
 
     def _features(self, backbone, images, index):
@@ -324,7 +346,8 @@ class ConceptExplainer(BaseEstimator):
                 raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
             return backbone.features(x.to(backbone.C.device))
 
-    def _composite(self, features):
+    def compose(self, features) -> torch.Tensor:
+        """The composite features q_h of eq. 8 with this explainer's choices, from all B blocks' features."""
         B = len(features)
         if len(self.blocks) > B or tuple(self.blocks) != tuple(range(B - len(self.blocks) + 1, B + 1)):
             raise ValueError(f"blocks={self.blocks!r} must count up, without gap, to the last block, which is {B}.")
@@ -347,11 +370,17 @@ class ConceptExplainer(BaseEstimator):
         parts = []
         for start in range(0, len(features[0]), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            q = self._composite([x[batch] for x in features])
-            nearest = assign(q, self.prototypes_, True) if classes is None else self._assign_within(q, classes[batch])
-            parts.append(nearest)
+            q = self.compose([x[batch] for x in features])
+            parts.append(self.nearest(q, None if classes is None else classes[batch]))
         s, distance = (torch.cat(x) for x in zip(*parts, strict=True))
         return (s, distance) if return_distance else s
+
+    def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each pixel's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
+
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        """
+        return assign(q, self.prototypes_, True) if classes is None else self._assign_within(q, classes)
 
     def _assign_within(self, q, classes):
         """Nearest among the prototypes of each image's class, and the distances: q (n, H', W', D), classes (n,)."""
@@ -410,13 +439,21 @@ class ConceptExplainer(BaseEstimator):
     @torch.no_grad()
     def _pass(self, backbone, images):
         """y, predicted class, tied or not, number of ids, of every image."""
-        per, parts = self.prototypes_per_class, []
+        parts = []
         for features in self._stream(backbone, images):
-            s, distance = (x.flatten(1) for x in self.maps_from_features(features, return_distance=True))
-            y = vote(s, self.n_classes_, per)
-            decision = decide(y, s, distance, self.vote, prototypes_per_class=per)
-            parts.append([x.cpu() for x in (y, *decision, ids_per_map(s))])
+            s, distance = self.maps_from_features(features, return_distance=True)
+            parts.append([x.cpu() for x in self.decision(s, distance)])
         return [torch.cat(x) for x in zip(*parts, strict=True)]
+
+    def decision(self, s, distance) -> tuple[torch.Tensor, ...]:
+        """What maps of eq. 9 decide (eq. 10): s (n, H', W') and distance, as `nearest` gives them, among all K.
+
+        Returns y (n, n_classes), the predicted class (n,), whether it was a tie (n,), the number of ids (n,).
+        """
+        s, distance = s.flatten(1), distance.flatten(1)
+        y = vote(s, self.n_classes_, self.prototypes_per_class)
+        decision = decide(y, s, distance, self.vote, prototypes_per_class=self.prototypes_per_class)
+        return y, *decision, ids_per_map(s)
 
     def _stream(self, backbone, images):
         check_is_fitted(self)
@@ -467,6 +504,51 @@ class ConceptExplainer(BaseEstimator):
     def _check_classes(self, classes, n):
         """Classes (n,) long on the CPU, or None."""
         return None if classes is None else torch.from_numpy(_check_labels(classes, n, self.n_classes_, complete=False))
+
+
+def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
+    """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
+
+    One class at a time: memory holds its features, and its rows of each kind that the explainers differ in. Returns
+    them; the seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
+    Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
+    """
+    for explainer in explainers:
+        explainer._check_params()
+        if explainer.max_images_per_class is not None:
+            raise ValueError("max_images_per_class must be None in fit_together: give it the images to be fitted on.")
+    labels, done = _check_labels(labels, _count(images), backbone.n_classes), []
+    seeds = [_seed(e.random_state) for e in explainers]
+    with threadpool_limits(1, user_api="blas"):
+        for c in tqdm(range(backbone.n_classes), "prototypes", unit="class", disable=not progress):
+            seen = _Seen(explainers[0], backbone, images, np.flatnonzero(labels == c))
+            work = (delayed(seen.fit_class)(e, c, seed) for e, seed in zip(explainers, seeds, strict=True))
+            done.append(Parallel(n_jobs=n_jobs, backend="threading")(work))
+    for e, parts in zip(explainers, zip(*done, strict=True), strict=True):
+        *parts, seconds = zip(*parts, strict=True)
+        e._set_fitted(list(zip(*parts, strict=True)), backbone.n_classes).seconds_ = round(sum(seconds), 2)
+    return explainers
+
+
+class _Seen:
+    """The pictures `index` of a class after their pass through the backbone, and each kind of rows made of them."""
+
+    def __init__(self, explainer, backbone, images, index):
+        start = perf_counter()
+        self.index, self.kinds = index, {}
+        self.batches = list(explainer._batches(backbone, images, index))
+        self.seconds = perf_counter() - start
+
+    @torch.no_grad()
+    def fit_class(self, explainer, c, seed):
+        """What `_fit_class` gives for these pictures, of class c, and the seconds that it would take alone."""
+        start = perf_counter()
+        if explainer.kind not in self.kinds:
+            self.kinds[explainer.kind] = explainer._rows(self.batches, len(self.index)), perf_counter() - start
+        (rows, size), seconds = self.kinds[explainer.kind]
+        start = perf_counter()
+        fitted = explainer._cluster(rows, size, self.index, c, seed)
+        return *fitted, self.seconds + seconds + perf_counter() - start
 
 
 def predicted_class(backbone, features) -> torch.Tensor:

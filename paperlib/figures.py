@@ -192,6 +192,60 @@ def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float],
     return figure
 
 
+def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tuple[float, float]],
+            default: str = "", errors: dict[str, dict[str, float]] | None = None, joined: bool = False) -> Figure:
+    """One choice and its options: a row for each option, a panel for each measure, a dot for each data set.
+
+    values[data set][option][measure], not a number where there is none; limits[measure] is a panel's range, so that
+    charts can be compared. errors[data set][option] is drawn on both sides of the first measure. The default's value
+    is a thin dashed line in the colour of its data set. joined: the options are steps on a scale, joined by a line.
+    """
+    names = list(dict.fromkeys(option for rows in values.values() for option in rows))
+    figure, axes = plt.subplots(1, len(limits), figsize=(9, 1.25 + 0.34 * len(names)), sharey=True, squeeze=False,
+                                layout="constrained")
+    for i, (title, rows) in enumerate(values.items()):
+        y = np.arange(len(names)) + 0.24 * (i - (len(values) - 1) / 2)
+        for axis, measure in zip(axes[0], limits, strict=True):
+            x = [rows.get(name, {}).get(measure, np.nan) for name in names]
+            first = errors is not None and axis is axes[0, 0]
+            reach = [errors[title].get(name, 0.0) for name in names] if first else None
+            axis.errorbar(x, y, xerr=reach, color=PALETTE[i % 10], marker="osDX^v"[i % 6], markersize=5, capsize=2,
+                          linestyle="-" if joined else "", linewidth=1, elinewidth=1, label=title)
+            if default in rows:
+                axis.axvline(rows[default].get(measure, np.nan), color=PALETTE[i % 10], linestyle="--", linewidth=0.8)
+    for axis, (measure, limit) in zip(axes[0], limits.items(), strict=True):
+        axis.set(xlabel=measure, xlim=limit)
+        axis.grid(axis="y", color="0.93")
+        axis.tick_params(axis="y", length=0)
+    axes[0, 0].set(ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_yticks(range(len(names)), [f"{name} (default)" if name == default else name for name in names])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(values), fontsize=8,
+                  frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def ladder(picture, columns: list[dict], target: str) -> Figure:
+    """One picture (3, H, W) uint8 and its maps under several options, a column for each.
+
+    Each column is a dict: name, its title; predicted (h, w), the map among the prototypes of the class `target`;
+    everyone (h, w), that among all K; patches, a list of (prototype id, ...) of the class, coloured in that order.
+    """
+    figure, axes = plt.subplots(2, len(columns) + 1, figsize=(1.5 * len(columns) + 1.9, 3.8), layout="constrained",
+                                width_ratios=[1.25] + [1] * len(columns))
+    show(axes[0, 0], picture)
+    axes[1, 0].axis("off")
+    axes[1, 0].text(0, 0.5, f"above: among the\nprototypes of\n{textwrap.fill(target, 18)}\n\nbelow: among all K,\n"
+                    "other classes grey", fontsize=8, va="center", transform=axes[1, 0].transAxes)
+    for axis, column in zip(axes.T[1:], columns, strict=True):
+        colours, greys = _colours(column)
+        segments(axis[0], picture, column["predicted"], colours)
+        segments(axis[1], picture, column["everyone"], colours | greys)
+        axis[0].set_title(f"{column['name']}\n{_count(column['predicted'])}", fontsize=8)
+        axis[1].set_title(_count(column["everyone"]), fontsize=8)
+    return figure
+
+
 def project(Z: np.ndarray, *others: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     """UMAP in two dimensions, fitted on Z (n, D) and then applied to it and to `others`: a list of (n, 2).
 
@@ -304,9 +358,7 @@ def _legends(few: int, K: int, target: str) -> list[str]:  # noqa: N803 - the pa
 def _explanation(figure, picture, column: dict, cells: list, limit: float):
     """One column of Figure 1, in its four cells; returns the attribution's image for the colour bar."""
     mine, everyone = (_array(column[name]) for name in ("predicted", "everyone"))
-    colours = {k: CONCEPTS[i % 10] for i, (k, *_) in enumerate(column["patches"])}
-    others = np.setdiff1d(everyone, list(colours)).tolist()
-    greys = {k: (0.35 + 0.55 * ((7 * i) % 11) / 10,) * 3 for i, k in enumerate(others)}
+    colours, greys = _colours(column)
     axes = [figure.add_subplot(cells[row]) for row in (0, 2, 3)]
     segments(axes[0], picture, mine, colours)
     for number, k in enumerate(colours, 1):
@@ -319,6 +371,13 @@ def _explanation(figure, picture, column: dict, cells: list, limit: float):
     lowest, highest = (float(f(_array(column["attribution"]))) for f in (np.min, np.max))
     axes[2].set_title(f"{lowest:.3g} to {highest:.3g}", fontsize=9)
     return image
+
+
+def _colours(column: dict) -> tuple[dict, dict]:
+    """Of a column of Figure 1: the colours of the class's own prototypes, and greys for those of other classes."""
+    colours = {k: CONCEPTS[i % 10] for i, (k, *_) in enumerate(column["patches"])}
+    others = np.setdiff1d(_array(column["everyone"]), list(colours)).tolist()
+    return colours, {k: (0.35 + 0.55 * ((7 * i) % 11) / 10,) * 3 for i, k in enumerate(others)}
 
 
 def _patches(figure, column: dict, ids: np.ndarray, colours: dict, cell) -> None:

@@ -14,11 +14,12 @@ from time import perf_counter
 import numpy as np
 import torch
 from joblib import cpu_count
+from torch.utils.data import Subset
 
 from paperlib import __version__, data, figures, files, measures, training
 from paperlib import backbone as backbones
 from paperlib.attribution import upstream
-from paperlib.concepts import ConceptExplainer, predicted_class
+from paperlib.concepts import ConceptExplainer, fit_together, predicted_class
 from paperlib.kmex import KMEx
 from paperlib.protopnet import SCHEDULES, ProtoPNet, Schedule
 from paperlib.protopnet import train as train_protopnet
@@ -120,7 +121,7 @@ class Study:
                              f"{counts[c]} training pictures; give at most {counts[c]}, or more pictures.")
 
     @property
-    def _address(self) -> dict:
+    def _trained_with(self) -> dict:
         """All that the trained network depends on: the checkpoint's name is made of it."""
         return {
             "dataset": self.dataset, "size": self.data.size, "normalisation": self.normalisation,
@@ -132,7 +133,7 @@ class Study:
     @cached_property
     def _checkpoint(self) -> tuple[files.Tensors, dict]:
         self.check_k(self.k)
-        return files.cached("checkpoint", self._address, self._train)
+        return files.cached("checkpoint", self._trained_with, self._train)
 
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
@@ -148,15 +149,21 @@ class Study:
     def _splits(self) -> dict[str, data.Pictures]:
         return {"train": self.data.train, "test": self.data.test}
 
-    def _cached(self, kind: str, parameters: dict, compute) -> tuple[files.Tensors, dict]:
+    def _cached(self, kind: str, parameters: dict, compute, seconds=None) -> tuple[files.Tensors, dict]:
         """files.cached for what depends on the checkpoint: tensors from `compute()`, its seconds in the manifest."""
         def timed(path):
             start = perf_counter()
-            return compute(), {"seconds": round(perf_counter() - start, 2)}
-        # The package's version is part of the name: what an older way of computing gave is not taken for a newer one's.
-        parameters = {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size,
-                      "paperlib": __version__, **parameters}
-        return files.cached(kind, parameters, timed)
+            tensors = compute()
+            return tensors, {"seconds": round(perf_counter() - start, 2) if seconds is None else seconds}
+        return files.cached(kind, self._key(parameters), timed)
+
+    def _key(self, parameters: dict) -> dict:
+        """The version is part of it: what an older way of computing gave is not taken for a newer one's."""
+        return {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size,
+                "paperlib": __version__, **parameters}
+
+    def _address(self, kind: str, parameters: dict) -> Path:
+        return files.address(files.cache_folder(), kind, self._key(parameters))
 
     def embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
         """(Z, y): the embeddings z of a split, (n, D) float32, and its labels, (n,)."""
@@ -214,7 +221,7 @@ class Study:
             net = ProtoPNet(self.trained if self.weights == "none" else self.untrained(), self.k, self.seed)
             report = train_protopnet(net, self.data.train, self.schedule, self.seed, files.unfinished(path))
             return net.state_dict(), {"training": report, "accuracy": self._hits(net), "start": start}
-        parameters = {**self._address, "recipe": asdict(self.recipe), "schedule": asdict(self.schedule), "k": self.k,
+        parameters = {**self._trained_with, "recipe": asdict(self.recipe), "schedule": asdict(self.schedule), "k": self.k,
                       "start": start, "paperlib": __version__}
         return files.cached("protopnet", parameters, compute)
 
@@ -229,27 +236,65 @@ class Study:
         tensors, _ = self._cached("patch-embeddings", key, compute)
         return tensors["Z"].numpy(), pictures.labels.numpy()
 
-    def explainer(self, depth: int = 3, **choices) -> ConceptExplainer:
+    def drawn(self, per_class: int = 0, skip: int = 0) -> np.ndarray:
+        """Numbers (n,) of training pictures: `per_class` of each class, after the first `skip`, in the seed's order.
+
+        0: all. Two draws of which one skips the other have no picture in common. Raises ValueError where a class has
+        fewer than skip + per_class.
+        """
+        labels = self.data.train.labels.numpy()
+        rng, found = np.random.default_rng(self.seed), []
+        for c, name in enumerate(self.data.classes):
+            mine = rng.permutation(np.flatnonzero(labels == c))
+            if len(mine) < skip + max(per_class, 1):
+                raise ValueError(f"{name} has {len(mine)} training pictures; {skip + max(per_class, 1)} are asked for.")
+            found.append(mine[skip:skip + per_class] if per_class else mine[skip:])
+        return np.sort(np.concatenate(found))
+
+    def explainer(self, depth: int = 3, part: tuple[int, int] = (0, 0), **choices) -> ConceptExplainer:
         """The ConceptExplainer of the last `depth` blocks (1: B4, 2: B34, 3: B234), fitted on the training pictures.
 
-        `choices` are ConceptExplainer's, where a default is to be left.
+        part: (per_class, skip) of `drawn`, where it is to be fitted on some of them only; `choices` are
+        ConceptExplainer's, where a default is to be left.
         """
+        explainer, key = self._unfitted(depth, part, **choices)
+
+        def compute():
+            return self._fit([explainer], part)[0].state()
+        tensors, manifest = self._cached("explainer", key, compute)
+        fitted = ConceptExplainer.from_state(explainer.get_params() | {"progress": False}, tensors)
+        fitted.seconds_ = manifest["seconds"]
+        return fitted
+
+    def _unfitted(self, depth=3, part=(0, 0), **choices) -> tuple[ConceptExplainer, dict]:
+        """The explainer before it is fitted, and the name under which it is kept once it is."""
         last = len(self.trained.blocks)
         if not 1 <= depth <= last:
             raise ValueError(f"depth is {depth}; the backbone has {last} blocks, give 1 to {last}.")
         options = {"prototypes_per_class": self.k, "n_init": self.n_init, "random_state": self.seed,
                    "n_jobs": min(4, cpu_count()), "progress": True, **choices}
         explainer = ConceptExplainer(blocks=tuple(range(last - depth + 1, last + 1)), **options)
-
-        def compute():
-            return explainer.fit(self.trained, self.data.train, self.data.train.labels).state()
         # Explainers that differ in what comes after fitting, or in how the work is spread, share their prototypes.
         fitting = {k: str(v) for k, v in options.items() if k not in ("vote", "n_jobs", "progress")}
-        tensors, manifest = self._cached("explainer", {"blocks": explainer.name, "trained_blocks": self.trained.blocks,
-                                                      **fitting}, compute)
-        fitted = ConceptExplainer.from_state(explainer.get_params() | {"progress": False}, tensors)
-        fitted.seconds_ = manifest["seconds"]
-        return fitted
+        fitting |= {} if self._whole(part) else {"part": list(part), "seed": self.seed}
+        return explainer, {"blocks": explainer.name, "trained_blocks": self.trained.blocks, **fitting}
+
+    def _whole(self, part) -> bool:
+        return len(self.drawn(*part)) == len(self.data.train)
+
+    def _fit(self, explainers, part) -> list[ConceptExplainer]:
+        """Several at once on a part of the training pictures share the forward pass."""
+        train, some = self.data.train, self.drawn(*part)
+        if len(explainers) == 1:  # whose classes can be spread over threads
+            start = perf_counter()
+            explainers[0].fit(self.trained, Subset(train, some.tolist()), train.labels[some])
+            explainers[0].seconds_ = round(perf_counter() - start, 2)
+        else:
+            fit_together(explainers, self.trained, Subset(train, some.tolist()), train.labels[some],
+                         n_jobs=explainers[0].n_jobs, progress=True)
+        for explainer in explainers:
+            explainer.prototype_sources_[:, 0] = torch.as_tensor(some)[explainer.prototype_sources_[:, 0]]
+        return explainers
 
     def explainers(self, **choices) -> list[ConceptExplainer]:
         """B4, B34 and B234, in the order in which attribution goes upstream (page 5)."""
@@ -297,12 +342,48 @@ class Study:
 
     @property
     def _run(self) -> dict:
-        return {**self._address, "k": self.k, "n_init": self.n_init, "schedule": asdict(self.schedule),
+        return {**self._trained_with, "k": self.k, "n_init": self.n_init, "schedule": asdict(self.schedule),
                 "trained_blocks": self.blocks, "classifier": self.classifier, "paperlib": __version__}
 
     def prepared(self, tables: bool = True) -> bool:
         """Whether `prepare` has been through."""
-        return files.stored(*(("run", self._run) if tables else ("checkpoint", self._address)))
+        return files.stored(*(("run", self._run) if tables else ("checkpoint", self._trained_with)))
+
+    def compare(self, choices: Mapping[str, Mapping], per_class: int = 0) -> dict[str, dict[str, np.ndarray]]:
+        """Several explainers on the same test pictures, the first per_class of each class (0: all), in one pass.
+
+        choices: name -> arguments of `explainer`. Returns for each name, and "CNN" for the backbone, predicted (n,)
+        and right (n,) 0 or 1; explainers have also tied (n,) and ids (n,), of the map among all K prototypes (eq. 9),
+        and map (n, H', W'), the one among the predicted class's, numbered from 0 to K/C - 1.
+        """
+        self._fit_missing(choices.values())
+        explainers = {name: self.explainer(**options) for name, options in choices.items()}
+        pictures = self.data.test.subset(per_class)
+
+        def compute():
+            parts = [_readings(self.trained, explainers, self.trained.features(pictures.batch(batch)))
+                     for batch in torch.arange(len(pictures)).split(32)]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        key = {"per_class": per_class, "fingerprint": self.data.fingerprint, "trained_blocks": self.trained.blocks,
+               "k": self.k, "seed": self.seed, "n_init": self.n_init,
+               "choices": {name: str(sorted(options.items())) for name, options in choices.items()}}
+        tensors, _ = self._cached("comparison", key, compute)
+        found = {name: {what: tensors[f"{name}/{what}"].numpy() for what in ("predicted", "tied", "ids", "map")
+                        if f"{name}/{what}" in tensors} for name in ("CNN", *choices)}
+        y = pictures.labels.numpy()
+        return {name: {**read, "right": (read["predicted"] == y).astype(int)} for name, read in found.items()}
+
+    def _fit_missing(self, choices) -> None:
+        """Fit those explainers that are not kept yet, all of one part of the training pictures in one pass over it."""
+        missing = {}
+        for options in choices:
+            (explainer, key), part = self._unfitted(**options), tuple(options.get("part", (0, 0)))
+            if not self._address("explainer", key).is_file():
+                missing.setdefault(part, {})[str(key)] = explainer, key
+        for part, group in missing.items():
+            fitted = self._fit([explainer for explainer, _ in group.values()], part)
+            for explainer, (_, key) in zip(fitted, group.values(), strict=True):
+                self._cached("explainer", key, explainer.state, explainer.seconds_)
 
     def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
         """The training patches nearest to the prototypes of class c: (prototype id, patch, box, picture's number)."""
@@ -359,6 +440,20 @@ def open_studies(parameters: Mapping) -> list[Study]:
     if not isinstance(names, str) or not names.strip(" ,"):
         raise TypeError(f"dataset is {names!r}; give one or more of {', '.join(data.LOADERS)}, with commas between.")
     return [Study(dataset=name.strip(), **settings) for name in names.split(",") if name.strip()]
+
+
+def _readings(net, explainers, features) -> files.Tensors:
+    """What `Study.compare` keeps of one batch: "name/what" -> (n, ...)."""
+    c = predicted_class(net, features)
+    found, q, before = {"CNN/predicted": c.cpu()}, None, None
+    # Those that differ in their prototypes only share the rows of eq. 8, and only one kind of rows is held at a time.
+    for name, explainer in sorted(explainers.items(), key=lambda item: item[1].kind):
+        q, before = (q if explainer.kind == before else explainer.compose(features)), explainer.kind
+        _, predicted, tied, ids = explainer.decision(*explainer.nearest(q))
+        shown = explainer.nearest(q, c.cpu())[0] - (c * explainer.prototypes_per_class)[:, None, None]
+        for what, x in {"predicted": predicted, "tied": tied, "ids": ids, "map": shown.short()}.items():
+            found[f"{name}/{what}"] = x.cpu()
+    return found
 
 
 def article(kind: type) -> str:

@@ -11,7 +11,16 @@ from sklearn.cluster import BisectingKMeans
 from sklearn.exceptions import NotFittedError
 
 from paperlib import concepts
-from paperlib.concepts import ConceptExplainer, assign, composite, decide, ids_per_map, predicted_class, vote
+from paperlib.concepts import (
+    ConceptExplainer,
+    assign,
+    composite,
+    decide,
+    fit_together,
+    ids_per_map,
+    predicted_class,
+    vote,
+)
 from paperlib.kmex import KMEx
 
 
@@ -509,3 +518,53 @@ def test_explain_bad_input(backbone, data, fitted):
         fitted.predict(backbone, images * torch.nan)
     with pytest.raises(ValueError, match="last block, which is 2"):
         fitted.maps_from_features(backbone.features(images)[:2])
+
+
+def test_steps_of_an_explanation_are_those_of_a_pass(backbone, data, fitted):
+    images, labels = data
+    q = fitted.compose(backbone.features(images))
+    s, distance = fitted.nearest(q)
+    y, predicted, tied, ids = fitted.decision(s, distance)
+    torch.testing.assert_close(distance, torch.linalg.vector_norm(q - fitted.prototypes_[s], dim=-1))
+    assert torch.equal(fitted.nearest(q, labels)[0], fitted.explanation_map(backbone, images, labels))
+    assert torch.equal(y, fitted.votes(backbone, images)) and torch.equal(predicted, fitted.predict(backbone, images))
+    everyone = fitted.explanation_map(backbone, images)
+    assert torch.equal(ids, ids_per_map(everyone)) and tied.dtype == torch.bool
+
+
+# Several explainers in one pass
+
+def several():
+    return [ConceptExplainer((3,), 2, n_init=2, batch_size=4),
+            ConceptExplainer((2, 3), 3, n_init=1, random_state=np.random.RandomState(5)),
+            ConceptExplainer((1, 2, 3), 2, n_init=1, norm="tensor", block_weight=0.5, resolution=3, mode="bicubic")]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_fit_together_is_fit_of_each(backbone, data, n_jobs):
+    for together, alone in zip(fit_together(several(), backbone, *data, n_jobs=n_jobs), several(), strict=True):
+        alone.fit(backbone, *data)
+        torch.testing.assert_close(together.prototypes_, alone.prototypes_)
+        assert torch.equal(together.prototype_sources_, alone.prototype_sources_)
+        assert together.resolution_ == alone.resolution_ and together.n_classes_ == 3 and together.seconds_ > 0
+
+
+def test_fit_together_passes_each_picture_through_the_backbone_once(data):
+    class Counting(TinyBackbone):
+        seen = 0
+
+        def features(self, x):
+            self.seen += len(x)
+            return super().features(x)
+    counting = Counting()
+    fit_together(several(), counting, *data)
+    assert counting.seen == len(data[0])
+
+
+def test_fit_together_bad_input(backbone, data):
+    with pytest.raises(ValueError, match="max_images_per_class must be None"):
+        fit_together([ConceptExplainer((3,), max_images_per_class=2)], backbone, *data)
+    with pytest.raises(ValueError, match="prototypes_per_class=0 must be"):
+        fit_together([*several(), ConceptExplainer((3,), 0)], backbone, *data)
+    with pytest.raises(ValueError, match="labels must be 18"):
+        fit_together(several(), backbone, data[0], data[1][:3])

@@ -38,3 +38,34 @@ def test_figure2_joins_each_prototype_to_the_middle_of_its_class(names):
     assert len(right.lines) == 6
     assert drawn_texts(left) == (["0", "1"] if names[0] == "0" else ["1", "2"])
     assert bool(figure.legends) == (names[0] != "0")
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_options_are_dots_on_shared_ranges(joined):
+    values = {"digits": {"row": {"accuracy, %": 90.0, "ids": 4.0}, "none": {"accuracy, %": 80.0, "ids": np.nan}},
+              "birds": {"row": {"accuracy, %": 70.0, "ids": 9.0}}}
+    limits = {"accuracy, %": (0, 100), "ids": (0, 10)}
+    figure = figures.options(values, limits, "row", {"digits": {"none": 6.0}, "birds": {}}, joined)
+    left, right = figure.axes
+    assert [axis.get_xlabel() for axis in figure.axes] == list(limits)
+    assert left.get_xlim() == (0, 100) and right.get_xlim() == (0, 10)
+    assert [label.get_text() for label in left.get_yticklabels()] == ["row (default)", "none"]
+    dots = [[container.lines[0].get_xdata().tolist() for container in axis.containers] for axis in figure.axes]
+    assert dots[0][0] == [90, 80] and dots[0][1][0] == 70 and np.isnan(dots[0][1][1]) and dots[1][0][0] == 4
+    (reach,) = left.containers[0].lines[2]
+    assert [float(np.ptp(s[:, 0])) for s in reach.get_segments()] == [0.0, 12.0]
+    dashed = [line.get_xdata()[0] for line in left.lines if line.get_linestyle() == "--"]
+    assert dashed == [90, 70]
+    assert (left.containers[0].lines[0].get_linestyle() == "-") == joined
+
+
+def test_ladder_has_a_column_of_two_maps_for_each_option():
+    picture = np.zeros((3, 8, 8), dtype=np.uint8)
+    column = {"name": "1", "predicted": np.array([[4, 4], [5, 5]]), "everyone": np.array([[0, 4], [9, 7]]),
+              "patches": [(4,), (5,)]}
+    figure = figures.ladder(picture, [column, {**column, "name": "$D_b$"}], "Meadow Sparrow")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles.count("1\n2 ids on the map") == 1 and titles.count("4 ids on the map") == 2 and len(titles) == 6
+    painted = figure.axes[4].images[1].get_array()
+    assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 4
+    np.testing.assert_allclose(painted[0, 1], figures.CONCEPTS[0])

@@ -282,6 +282,59 @@ def test_test_embeddings_of_other_pictures_are_others(tiny):
     assert len(replace(tiny, test_per_class=3).embeddings("test")[0]) == 30
 
 
+# Choices
+
+def test_drawn_parts_are_of_each_class_and_apart(tiny):
+    labels = tiny.data.train.labels.numpy()
+    first, second = tiny.drawn(3), tiny.drawn(4, 3)
+    assert np.bincount(labels[first]).tolist() == [3] * 10 and np.bincount(labels[second]).tolist() == [4] * 10
+    assert not set(first) & set(second) and set(tiny.drawn(2)) < set(first)
+    assert tiny.drawn().tolist() == list(range(80))
+    assert tiny.drawn(3).tolist() != replace(tiny, seed=1).drawn(3).tolist()
+    with pytest.raises(ValueError, match="0 has 8 training pictures; 9 are asked for"):
+        tiny.drawn(4, 5)
+
+
+def test_explainer_of_a_part_is_fitted_on_it_and_names_its_pictures(tiny, computed):
+    found, some = tiny.explainer(2, part=(3, 2)), tiny.drawn(3, 2)
+    train = tiny.data.train
+    fresh = ConceptExplainer((3, 4), 2, n_init=1).fit(tiny.trained, train.batch(some), train.labels[some])
+    torch.testing.assert_close(found.prototypes_, fresh.prototypes_)
+    assert found.prototype_sources_[:, 0].tolist() == some[fresh.prototype_sources_[:, 0]].tolist()
+    tiny.explainer(2, part=(3, 2)), tiny.explainer(2, part=(3, 0)), tiny.explainer(2, part=(0, 0)), tiny.explainer(2)
+    assert computed.count("explainer") <= 3
+
+
+def test_compare_reads_every_choice_on_the_same_pictures(tiny, computed):
+    choices = {"B4": {"depth": 1, "part": (4, 0)}, "B34": {"depth": 2, "part": (4, 0), "block_weight": 0.5},
+               "cluster": {"depth": 2, "part": (4, 0), "block_weight": 0.5, "vote": "cluster"}, "all": {"depth": 1}}
+    found, kept = tiny.compare(choices, 3), again(tiny).compare(choices, 3)
+    assert computed.count("comparison") == 1
+    pictures = tiny.data.test.subset(3)
+    x, y = pictures.batch(range(30)), pictures.labels.numpy()
+    assert set(found) == {"CNN", *choices}
+    assert np.array_equal(found["CNN"]["predicted"], tiny.trained(x).argmax(1))
+    for name, options in choices.items():
+        explainer, read = tiny.explainer(**options), found[name]
+        assert np.array_equal(read["predicted"], explainer.predict(tiny.trained, x))
+        assert np.array_equal(read["right"], read["predicted"] == y)
+        shown = explainer.explanation_map(tiny.trained, x, "predicted").numpy()
+        assert np.array_equal(read["map"] + 2 * found["CNN"]["predicted"][:, None, None], shown)
+        assert read["ids"].shape == read["tied"].shape == (30,)
+        assert all(np.array_equal(read[what], kept[name][what]) for what in read)
+
+
+def test_what_compare_fits_is_what_explainer_would_fit(tiny, fresh_cache):
+    tiny.manifest, tiny.trained  # noqa: B018 - from the cache of the other tests
+    choices = {"B4": {"depth": 1, "part": (4, 0)}, "B34": {"depth": 2, "part": (4, 0)}}
+    tiny.compare(choices, 1)
+    together = [tiny.explainer(**options).prototypes_ for options in choices.values()]
+    for path in fresh_cache.glob("explainer-*"):
+        path.unlink()
+    for prototypes, options in zip(together, choices.values(), strict=True):
+        torch.testing.assert_close(tiny.explainer(**options).prototypes_, prototypes)
+
+
 # What is written beside a figure
 
 def test_settings_are_plain_and_name_no_folder(tiny, tmp_path):
