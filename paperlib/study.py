@@ -221,8 +221,8 @@ class Study:
             net = ProtoPNet(self.trained if self.weights == "none" else self.untrained(), self.k, self.seed)
             report = train_protopnet(net, self.data.train, self.schedule, self.seed, files.unfinished(path))
             return net.state_dict(), {"training": report, "accuracy": self._hits(net), "start": start}
-        parameters = {**self._trained_with, "recipe": asdict(self.recipe), "schedule": asdict(self.schedule), "k": self.k,
-                      "start": start, "paperlib": __version__}
+        parameters = {**self._trained_with, "schedule": asdict(self.schedule), "k": self.k, "start": start,
+                      "paperlib": __version__}
         return files.cached("protopnet", parameters, compute)
 
     def patch_embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
