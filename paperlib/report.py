@@ -151,9 +151,10 @@ def commit() -> str:
         return "unknown"
 
 
-def number(value: float | None, which: str) -> str:
-    """Two digits for cosines, one for percents, as the paper prints them."""
-    return "" if value is None else f"{value:.{2 if which == 'table1' else 1}f}"
+def number(value: float | None, which: str, sign: str = "") -> str:
+    """Two digits for cosines, one for percents, as the paper prints them, and no -0.0."""
+    digits = 2 if which == "table1" else 1
+    return "" if value is None else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def table(which: str, found: list[Cell]) -> list[str]:
@@ -161,7 +162,7 @@ def table(which: str, found: list[Cell]) -> list[str]:
     lines = ["| data | row | | published | ours | sd | n | difference | verdict |", "|" + "---|" * 9]
     for cell in found:
         if cell.table == which:
-            gap = "" if cell.difference is None else f"{cell.difference:+.{2 if which == 'table1' else 1}f}"
+            gap = number(cell.difference, which, "+")
             sd = number(cell.sd, which) if cell.n > 1 else ""
             lines.append(f"| {cell.dataset} | {cell.row} | {cell.column} | {number(cell.published, which)} | "
                          f"{number(cell.mean, which)} | {sd} | {cell.n} | {gap} | {cell.verdict} |")
@@ -172,9 +173,9 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
     """The report as Markdown, its figures linked."""
     judged = [cell for cell in found if not cell.verdict.startswith("not comparable")]
     close = sum(cell.verdict == "within tolerance" for cell in judged)
-    lines = ["# The paper's tables and ours", "",
-             f"{len(found)} numbers, of which {len(judged)} can be compared with a published one; {close} of these are "
-             "within tolerance.", "",
+    judgement = (f"{len(judged)} can be compared with a published one, and {close} of these are within tolerance."
+                 if judged else "none can be compared with a published one; the verdicts say why.")
+    lines = ["# The paper's tables and ours", "", f"Of {len(found)} numbers, {judgement}", "",
              f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
              f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
              "over n runs, each trained from its own seed. Where conditions differ from the paper's, the verdict says "

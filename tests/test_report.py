@@ -79,7 +79,7 @@ def test_three_files_say_the_same(folder):
     text, page, kept = (path.with_suffix(s).read_text() for s in (".md", ".html", ".json"))
     kept = json.loads(kept)
     assert "| STL10 | CNN | class | 0.46 | 0.45 |  | 1 | -0.01 | within tolerance |" in text
-    assert "4 numbers, of which 4 can be compared with a published one; 2 of these are within tolerance." in text
+    assert "Of 4 numbers, 4 can be compared with a published one, and 2 of these are within tolerance." in text
     assert [cell["verdict"] for cell in kept["cells"]] == ["within tolerance", "within tolerance", "off", "off"]
     assert "Table 2 was not run for stl10 with these settings." in text and kept["missing"] == [
         "Table 2 was not run for stl10 with these settings."]
@@ -98,4 +98,4 @@ def test_page_needs_no_other_file(folder):
 def test_another_runs_numbers_are_not_taken_for_this_ones(folder):
     cells, missing = report.collect(folder, {"stl10": "another"})
     assert cells == [] and len(missing) == 2
-    assert "0 numbers" in report.write(folder, {"stl10": "another"}, {}).read_text()
+    assert "Of 0 numbers, none can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
