@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -9,6 +10,7 @@ from time import perf_counter
 
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 
 from paperlib.study import Study
 from paperlib.training import device
@@ -39,11 +41,16 @@ def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) 
     one job's failure leaves the others alone.
     """
     numbered = list(enumerate(studies))
-    with parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
+    with warnings.catch_warnings(), parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
         # A clean copy each: a study that has looked at its data would carry all of it to the worker.
         work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
-        for i, seconds, error in Parallel(return_as="generator_unordered", batch_size=1)(work):
-            yield studies[i], seconds, error
+        warnings.filterwarnings("ignore", ".*have been cancelled")  # joblib's word for Ctrl-C
+        try:
+            for i, seconds, error in Parallel(return_as="generator_unordered", batch_size=1)(work):
+                yield studies[i], seconds, error
+        finally:
+            # Workers would wait for more for minutes, each with a network and a data set in memory.
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _one(i: int, study: Study, tables: bool, threads: int) -> tuple[int, float, str]:
