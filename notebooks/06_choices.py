@@ -38,7 +38,7 @@ prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
 n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
 seed: int = 0                    # of the first weights, the batches and k-means
 out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
-choices_train_per_class: int = 8  # training pictures of each class that explainers here are fitted on; 0: all (slow)
+choices_train_per_class: int = 8  # training pictures of each class that explainers are fitted on, few to save time; 0: all
 choices_test_per_class: int = 8   # test pictures of each class that they are compared on; 0: all
 
 # %%
@@ -122,8 +122,7 @@ def switches(study):
     return {"seed of k-means": numbered("random_state", study.seed, range(study.seed, study.seed + 5)),
             "restarts of k-means": numbered("n_init", study.n_init, (1, 3, 10)),
             **SWITCHES, "K/C": numbered("prototypes_per_class", study.k, few),
-            "resolution (eq. 7)": {f"first kept: {fine[0]} x {fine[1]}": {},
-                                   f"last: {coarse[0]} x {coarse[1]}": {"resolution": coarse}}}
+            "resolution (eq. 7)": {"first kept block's": {}, "last block's": {"resolution": coarse}}}
 
 # %% [markdown]
 # Three more choices get sections of their own: eq. 8's factor as $D_b^e$ with any exponent $e$, the depth with and
@@ -239,7 +238,7 @@ def difference(study, name, reference=DEFAULT):
 values = {study.dataset: {n: {what: float(v.mean()) for what, v in each.items()}
                           for n, each in pictures[study.dataset].items()} for study in studies}
 low, high = (pd.concat(pd.DataFrame(rows).T for rows in values.values()).agg(f) for f in ("min", "max"))
-limits = {ACCURACY: (low[ACCURACY] - 12, 112), IDS: (-1, 1.08 * high[IDS]), CONNECTED: (low[CONNECTED] - 0.02, 1.02),
+limits = {ACCURACY: (low[ACCURACY] - 16, 114), IDS: (-1, 1.08 * high[IDS]), CONNECTED: (low[CONNECTED] - 0.02, 1.02),
           SAME: (-0.06, 1.06)}
 
 def chart(row, name, joined=False):
@@ -324,9 +323,9 @@ for study in studies:
     word = "beyond noise" if gap > 3 * error else "within noise"
     old, new = rows["-1"], rows[best]
     print(f"{study.data.title}: " + (f"the paper's e = -1 votes best, {old[ACCURACY]:.1f} %." if best == "-1" else
-          f"the best vote is at e = {best}, {new[ACCURACY]:.1f} %; the paper's e = -1 gives {old[ACCURACY]:.1f} %, a difference "
-          f"{word}.\n   From there to e = {best}, ids among all K go from {old[IDS]:.1f} to {new[IDS]:.1f}, connected from "
-          f"{old[CONNECTED]:.2f} to {new[CONNECTED]:.2f}."))
+          f"the best vote is at e = {best}, {new[ACCURACY]:.1f} %; the paper's e = -1 gives {old[ACCURACY]:.1f} %,\n"
+          f"   a difference {word}. From there to e = {best}, ids among all K go from {old[IDS]:.1f} to {new[IDS]:.1f},\n"
+          f"   connected from {old[CONNECTED]:.2f} to {new[CONNECTED]:.2f}."))
 
 # %% [markdown]
 # Why? After eq. 8 the part of a row that comes from block $b$ has length $D_b^e$ (with the norm of a row), and distances add
@@ -406,9 +405,11 @@ for study in studies:
 #
 # ## Eq. 7: resolution and interpolation
 #
-# Blocks are brought to one grid: by default that of the shallowest one kept, and here also that of the last.
+# Blocks are brought to one grid: by default that of the shallowest one kept, or, the other option, that of the last.
 
 # %%
+for study in studies:
+    print(f"{study.data.title}: " + " or ".join("{} x {}".format(*size) for size in pixels(study)) + " pixels")
 chart("resolution (eq. 7)", "resolution")
 tell("resolution (eq. 7)")
 
@@ -544,7 +545,7 @@ for (title, name), rows in subsets.items():
     *fewer, most = rows
     worse = [str(n) for n in fewer if rows[n]["less the last"] < -3 * rows[n]["error"]]
     print(f"{title}, {name}: " + (
-          f"with {' and '.join(worse)} pictures of each class the vote is worse than with {most}, beyond noise." if worse else
+          f"with {' and '.join(worse)} pictures of each class worse than with {most}, beyond noise." if worse else
           f"no loss beyond noise from {most} pictures of each class down to {fewer[0]}." if fewer else "one size only."))
 
 # %% [markdown]
@@ -663,8 +664,8 @@ for study in studies:
         gap, error = paired_difference(rows["vote"], rows["reader of ids"])
         left, _ = paired_difference(rows["reader of ids"], 100 * read[study.dataset]["CNN"]["right"])
         word = "more than" if gap > 3 * error else "less than" if gap < -3 * error else "as much as, within noise,"
-        print(f"{study.data.title}, {name}: the reader of ids finds {word} the vote: {gap:+.1f} points (error {error:.1f});\n"
-              f"   the CNN less the reader: {left:+.1f} points.")
+        print(f"{study.data.title}, {name}: the reader of ids finds {word} the vote: {gap:+.1f} points "
+              f"(error {error:.1f});\n   the CNN less the reader: {left:+.1f} points.")
 
 # %% [markdown]
 # Where the reader of ids finds more, the class *is* in the distribution of clusters, and eq. 10 does not read it all: for the
@@ -689,9 +690,10 @@ def map_change(study, name):
 def changed(study, row, change):
     """Options of the row whose change is beyond noise."""
     beyond = {option: change(study, n) for option, n in board[study.dataset][row].items() if n != DEFAULT}
-    rise = change is difference  # a map can only agree less
+    rise = change is difference  # of a map, only less agreement counts
     return [option for option, (gap, error) in beyond.items() if gap < -3 * error or rise and gap > 3 * error]
 
+# %%
 ROWS = [row for row in board[studies[0].dataset] if row not in ("seed of k-means", "exponent") and "pictures" not in row]
 verdict = {study.dataset: {row: {"accuracy": changed(study, row, difference), "map": changed(study, row, map_change)}
                            for row in ROWS} for study in studies}
@@ -723,9 +725,10 @@ for study in studies:
     found = {"board": rows, "verdict": verdict[name], "table1": table1[title], "attribution": targets[title],
              "stability": stable[title], "readers": tables[title].to_dict()}
     figures.keep(None, "choices", found, {**study.settings(), "choices_train_per_class": fitted_on(study)[0]}, out)
-    depth = {option: f"{row[ACCURACY]:.0f}" for option, row in rows["depth"].items()}
-    print(f"{title}: accuracy %, with / without 1/D_b  " + ",  ".join(" ".join((option, value, *(
-          f"/ {depth[o]}" for o in depth if o == f"{option}, no factor"))) for option, value in depth.items() if "," not in option))
+    each = {option: f"{row[ACCURACY]:.0f}" for option, row in rows["depth"].items()}
+    pairs = [f"{one} {each[one]}" + (f" / {each[f'{one}, no factor']}" if f"{one}, no factor" in each else "")
+             for one in each if "no factor" not in one]
+    print(f"{title}: accuracy %, with / without 1/D_b  {',  '.join(pairs)}")
 
 # %% [markdown]
 # ## Summary
