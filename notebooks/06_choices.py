@@ -40,7 +40,7 @@ n_init: int = 1                  # restarts of k-means on pixels (official: 10);
 protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits and birds, else 31 as in the official code
 seed: int = 0                    # of the first weights, the batches and k-means
 out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
-choices_train_per_class: int = 8  # training pictures of each class that explainers here are fitted on; 0: all (slow)
+choices_train_per_class: int = 8  # training pictures of each class that explainers are fitted on, few to save time; 0: all
 choices_test_per_class: int = 8   # test pictures of each class that they are compared on; 0: all
 
 # %%
@@ -124,8 +124,7 @@ def switches(study):
     return {"seed of k-means": numbered("random_state", study.seed, range(study.seed, study.seed + 5)),
             "restarts of k-means": numbered("n_init", study.n_init, (1, 3, 10)),
             **SWITCHES, "K/C": numbered("prototypes_per_class", study.k, few),
-            "resolution (eq. 7)": {f"first kept: {fine[0]} x {fine[1]}": {},
-                                   f"last: {coarse[0]} x {coarse[1]}": {"resolution": coarse}}}
+            "resolution (eq. 7)": {"first kept block's": {}, "last block's": {"resolution": coarse}}}
 
 # %% [markdown]
 # Three more choices get sections of their own: eq. 8's factor as $D_b^e$ with any exponent $e$, the depth with and
@@ -157,7 +156,7 @@ def parts(study, differs, other=False):
     """pictures of each class -> what differs from the default; other: as many pictures again, none in both"""
     (m, least), rows = fitted_on(study), np.prod(pixels(study)[1 if "depth" in differs else 0])
     found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(60, least))})  # 60: more would take long
-    found = [n for n in found if n * rows >= 2 * study.k and (not other or n <= min(m, least // 2))]
+    found = [n for n in found if n * rows > 1.5 * study.k and (not other or n <= min(m, least // 2))]
     return {n: {**differs} if n == m and not other else {**differs, "part": (n, n if other else 0)} for n in found}
 
 # %%
@@ -241,7 +240,7 @@ def difference(study, name, reference=DEFAULT):
 values = {study.dataset: {n: {what: float(v.mean()) for what, v in each.items()}
                           for n, each in pictures[study.dataset].items()} for study in studies}
 low, high = (pd.concat(pd.DataFrame(rows).T for rows in values.values()).agg(f) for f in ("min", "max"))
-limits = {ACCURACY: (low[ACCURACY] - 12, 112), IDS: (-1, 1.08 * high[IDS]), CONNECTED: (low[CONNECTED] - 0.02, 1.02),
+limits = {ACCURACY: (low[ACCURACY] - 16, 114), IDS: (-1, 1.08 * high[IDS]), CONNECTED: (low[CONNECTED] - 0.02, 1.02),
           SAME: (-0.06, 1.06)}
 
 def chart(row, name, joined=False):
@@ -265,8 +264,8 @@ chart("seed of k-means", "seed")
 for study in studies:
     seeds = [n for n in board[study.dataset]["seed of k-means"].values() if n != DEFAULT]
     floor = np.mean([mean(study, n, SAME) for n in seeds])
-    print(f"{study.data.title}: another seed moves the accuracy by {luck(study)[ACCURACY]:.1f} points (one standard deviation); "
-          f"its maps agree\n   with the default's to {floor:.2f}" + (
+    print(f"{study.data.title}: another seed moves the accuracy by {luck(study)[ACCURACY]:.1f} points (one standard "
+          f"deviation);\n   its maps agree with the default's to {floor:.2f}" + (
           ": about the same segments." if floor > 0.8 else ": other segments. No option can be asked to agree more."))
 
 # %% [markdown]
@@ -292,9 +291,9 @@ tell("restarts of k-means")
 # %% [markdown]
 # ## Eq. 8: whose norm?
 #
-# $q_h$ holds $u^{(b)} / (D_b \|u^{(b)}\|)$. Read for a *row*, each pixel keeps only the direction of its channels; read for the
-# *tensor*, pixels with strong activations stay stronger than others; with *none*, blocks are as large as the network made
-# them.
+# $q_h$ holds $u^{(b)} / (D_b \|u^{(b)}\|)$. Read for a *row*, each pixel keeps only the direction of its channels; read for
+# the *tensor*, pixels with strong activations stay stronger than others; with *none*, blocks are as large as the network
+# made them. Only the norm of a row fixes what blocks weigh against each other: the other two let the activations decide.
 
 # %%
 chart("norm (eq. 8)", "norm")
@@ -311,8 +310,8 @@ tell("block weight (eq. 8)")
 
 # %% [markdown]
 # They are steps of one scale. Let the factor be $D_b^e$: $e = -1$ is the paper's, $e = 0$ gives every block the same
-# length, $e = 1$ favours deep blocks, which have more channels. (A common factor changes nothing, so only the ratios between
-# blocks count.)
+# length, $e = 1$ favours deep blocks, which usually have more channels. (A common factor changes nothing, so only the
+# ratios between blocks count.)
 
 # %%
 chart("exponent", "exponent", joined=True)
@@ -325,16 +324,17 @@ for study in studies:
     gap, error = difference(study, board[study.dataset]["exponent"][best])
     word = "beyond noise" if gap > 3 * error else "within noise"
     old, new = rows["-1"], rows[best]
-    print(f"{study.data.title}: the best vote is at e = {best}: {new[ACCURACY]:.1f} %, against {old[ACCURACY]:.1f} % at e = -1, "
-          f"a difference {word}.\n   Ids among all K go from {old[IDS]:.1f} to {new[IDS]:.1f}, connected from "
-          f"{old[CONNECTED]:.2f} to {new[CONNECTED]:.2f}.")
+    print(f"{study.data.title}: " + (f"the paper's e = -1 votes best, {old[ACCURACY]:.1f} %." if best == "-1" else
+          f"the best vote is at e = {best}, {new[ACCURACY]:.1f} %; the paper's e = -1 gives {old[ACCURACY]:.1f} %,\n"
+          f"   a difference {word}. From there to e = {best}, ids among all K go from {old[IDS]:.1f} to {new[IDS]:.1f},\n"
+          f"   connected from {old[CONNECTED]:.2f} to {new[CONNECTED]:.2f}."))
 
 # %% [markdown]
 # Why? After eq. 8 the part of a row that comes from block $b$ has length $D_b^e$ (with the norm of a row), and distances add
 # squares: against the last block $B$, block $b$ weighs $(D_b / D_B)^{2e}$. A step of $-1$ in $e$ multiplies the weight of a
 # block with half the channels by four. k-means divides up the variance, and the nearest prototype is found by the distance:
-# at $e = -1$ both are mostly the shallow blocks', which see little of the picture. The table gives these weights; notebook 04
-# shows the variance.
+# at $e = -1$ both are mostly the shallow blocks', if these have fewer channels, and a shallow pixel sees little of the
+# picture. The table gives these weights; notebook 04 shows the variance.
 
 # %%
 def weight_of(study):
@@ -377,8 +377,8 @@ path = figures.keep(figure, "choices_ladder", {"picture": i, "ids": [len(col["ev
 for col in columns:
     mine = connectedness(col["predicted"][None])[0]
     share = float((col["everyone"] // len(col["patches"]) == int(c)).double().mean())
-    print(f"e = {col['name'][6:]:>4}: {len(col['everyone'].unique()):3d} ids among all K, {share:4.0%} of the pixels vote for "
-          f"{study.data.classes[int(c)]}; connected {mine:.2f}")
+    print(f"e = {col['name'][6:]:>4}: {len(col['everyone'].unique()):3d} ids among all K, {share:4.0%} of the pixels vote "
+          f"for {study.data.classes[int(c)]}; connected {mine:.2f}")
 
 # %% [markdown]
 # ## How many blocks?
@@ -395,9 +395,9 @@ for study in studies:
     rows, names = values[study.dataset], board[study.dataset]["depth"]
     for name in [n for n in names if f"{n}, no factor" in names]:
         gap, error = difference(study, names[name], names[f"{name}, no factor"])
-        word = "costs" if gap < -3 * error else "brings" if gap > 3 * error else "changes, within noise,"
-        print(f"{study.data.title}, {name}: the factor {word} {abs(gap):.1f} points (error {error:.1f}); ids "
-              f"{rows[names[f'{name}, no factor']][IDS]:.1f} without it, {rows[names[name]][IDS]:.1f} with it.")
+        word = "costs" if gap < -3 * error else "brings" if gap > 3 * error else "makes no difference beyond noise,"
+        print(f"{study.data.title}, {name}: the factor 1/D_b {word} {abs(gap):.1f} points (error {error:.1f}); ids: "
+              f"{rows[names[f'{name}, no factor']][IDS]:.1f} without, {rows[names[name]][IDS]:.1f} with it.")
 
 # %% [markdown]
 # So the factor decides whether shallow blocks are *added to* the last one or take its place. The price of a useful vote is
@@ -407,9 +407,11 @@ for study in studies:
 #
 # ## Eq. 7: resolution and interpolation
 #
-# Blocks are brought to one grid: by default that of the shallowest one kept, and here also that of the last.
+# Blocks are brought to one grid: by default that of the shallowest one kept, or, the other option, that of the last.
 
 # %%
+for study in studies:
+    print(f"{study.data.title}: " + " or ".join("{} x {}".format(*size) for size in pixels(study)) + " pixels")
 chart("resolution (eq. 7)", "resolution")
 tell("resolution (eq. 7)")
 
@@ -468,9 +470,9 @@ for title, rows in table1.items():
 # %% [markdown]
 # ## Eq. 11: attributed to which class, from which map?
 #
-# The attribution may be the prediction's, the label's or the runner-up's; and its way upstream may start from eq. 11 as it is,
-# or averaged over the last block's segments. *Correlation*: over the pixels of the finest map, with the prediction's, mean over
-# pictures (none where a map is flat); *contrast*: a map's standard deviation, as a share of its mean.
+# The attribution may be the prediction's, the label's or the runner-up's; and its way upstream may start from eq. 11 as it
+# is, or averaged over the last block's segments. *Correlation*: over the pixels of the finest map, with the prediction's, mean
+# over pictures (none where a map is flat); *contrast*: a map's standard deviation, as a share of its mean.
 
 # %%
 def attributed(study, most=100):
@@ -507,7 +509,8 @@ for study in studies:
     maps, wrong[study.dataset] = attributed(study)
     targets[study.data.title] = summary(maps)
 highest = max(row["contrast"] for rows in targets.values() for row in rows.values())
-figure = figures.options(targets, {"correlation": (-1.05, 1.05), "contrast": (-0.04 * highest, 1.1 * highest)}, "prediction")
+ranges = {"correlation": (-1.05, 1.05), "contrast": (-0.04 * highest, 1.1 * highest)}
+figure = figures.options(targets, ranges, "prediction")
 
 # %%
 for study in studies:
@@ -533,7 +536,7 @@ def against_most(study, name):
     for n, one in rows.items():
         gap, error = difference(study, one, most)
         other = mean(study, again[n], ACCURACY) if n in again else np.nan
-        found[n] = {"accuracy": mean(study, one, ACCURACY), "less the most": gap, "error": error, "other pictures": other}
+        found[n] = {"accuracy": mean(study, one, ACCURACY), "less the last": gap, "error": error, "other pictures": other}
     return found
 
 subsets = {(study.data.title, name): against_most(study, name) for study in studies for name in ends(study)}
@@ -542,10 +545,10 @@ pd.concat({names: pd.DataFrame(rows).T for names, rows in subsets.items()}).roun
 # %%
 for (title, name), rows in subsets.items():
     *fewer, most = rows
-    worse = [str(n) for n in fewer if rows[n]["less the most"] < -3 * rows[n]["error"]]
-    print(f"{title}, {name}: " + (f"{' and '.join(worse)} pictures of each class vote worse than {most}, beyond noise." if worse
-          else f"no difference beyond noise between {fewer[0]} and {most} pictures of each class." if fewer
-          else "one size only, nothing to compare."))
+    worse = [str(n) for n in fewer if rows[n]["less the last"] < -3 * rows[n]["error"]]
+    print(f"{title}, {name}: " + (
+          f"with {' and '.join(worse)} pictures of each class worse than with {most}, beyond noise." if worse else
+          f"no loss beyond noise from {most} pictures of each class down to {fewer[0]}." if fewer else "one size only."))
 
 # %% [markdown]
 # And the factor $1/D_b$: what does it cost with few pictures, and what with the most?
@@ -560,8 +563,8 @@ for study in studies:
 # %% [markdown]
 # So much for the performance. Is it the same *explanation*? Two explainers on two sets of pictures without a common one:
 # how alike are their maps of the same test pictures (the same adjusted Rand index), and how far apart are their prototypes
-# (matched one to one within each class; the unit is the distance of a prototype to its nearest fellow)? Beside it the same for
-# another seed on the same pictures: what k-means does by itself.
+# (matched one to one within each class; the unit is the distance of a prototype to its nearest fellow)? Below it the same
+# for another seed on the same pictures: what k-means does by itself.
 
 # %%
 def moved(study, one, other):
@@ -607,7 +610,7 @@ for study in studies:
     s = explainer.explanation_map(study.trained, study.data.test.subset(1)).flatten(1)
     shuffled = s[:, torch.randperm(s.shape[1], generator=torch.Generator().manual_seed(0))]
     before, after = (vote(one, explainer.n_classes_, explainer.prototypes_per_class) for one in (s, shuffled))
-    print(f"{study.data.title}: {len(s)} pictures, the largest change of a vote is {float((before - after).abs().max()):.0f}")
+    print(f"{study.data.title}: {len(s)} pictures; the largest change of a vote is {(before - after).abs().max():.0f}.")
 
 # %% [markdown]
 # But a distribution can be read in more than one way. The vote knows each prototype's class and counts; it takes no notice of
@@ -642,15 +645,16 @@ def readers(study):
     learn = study.drawn(min(2 * m, least - m), m) if least > m else study.drawn(m)
     train, tests = Subset(study.data.train, learn.tolist()), study.data.test.subset(choices_test_per_class)
     ways = {name: study.explainer(**{**base(study), **d}) for name, d in ends(study).items()}
-    y, k, seen, asked = study.data.train.labels[learn].numpy(), study.k, shares(study, ways, train), shares(study, ways, tests)
+    y, k = study.data.train.labels[learn].numpy(), study.k
+    seen, asked = shares(study, ways, train), shares(study, ways, tests)
     predicted = {name: {"vote": pooled(b, k).argmax(1), "reader of ids": regression(a, y, b),
                         "reader of classes": regression(pooled(a, k), y, pooled(b, k))}
                  for name, a, b in ((name, seen[name], asked[name]) for name in ways)}
-    return {name: {reader: 100 * (c == tests.labels.numpy()) for reader, c in each.items()} for name, each in predicted.items()}
-
-reading = {study.dataset: readers(study) for study in studies}
+    target = tests.labels.numpy()
+    return {name: {reader: 100 * (c == target) for reader, c in each.items()} for name, each in predicted.items()}
 
 # %%
+reading = {study.dataset: readers(study) for study in studies}
 tables = {study.data.title: pd.DataFrame({name: {reader: right.mean() for reader, right in rows.items()}
           for name, rows in reading[study.dataset].items()}).T.assign(CNN=100 * read[study.dataset]["CNN"]["right"].mean())
           for study in studies}
@@ -662,20 +666,20 @@ for study in studies:
         gap, error = paired_difference(rows["vote"], rows["reader of ids"])
         left, _ = paired_difference(rows["reader of ids"], 100 * read[study.dataset]["CNN"]["right"])
         word = "more than" if gap > 3 * error else "less than" if gap < -3 * error else "as much as, within noise,"
-        print(f"{study.data.title}, {name}: the reader of ids finds {word} the vote, {gap:+.1f} points (error {error:.1f}); "
-              f"from it to\n   the CNN it is {left:+.1f} points.")
+        print(f"{study.data.title}, {name}: the reader of ids finds {word} the vote: {gap:+.1f} points "
+              f"(error {error:.1f});\n   the CNN less the reader: {left:+.1f} points.")
 
 # %% [markdown]
-# Where the reader of ids finds more, the class *is* in the distribution of clusters, and eq. 10 does not read it all: an id that
-# points at one class weighs no more than a piece of sky that all classes share. What is missing between reader and CNN has
-# been lost before any counting, or could not be learned from so few pictures: an id that none of them showed says
-# nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may differ a little
-# from the charts.)
+# Where the reader of ids finds more, the class *is* in the distribution of clusters, and eq. 10 does not read it all: for the
+# vote, an id that points at one class weighs no more than one that comes with all classes. What is missing between reader
+# and CNN was lost before any counting, or could not be learned from so few pictures: an id that none of them showed says
+# nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may differ a
+# little from the charts.)
 #
 # ## What to fix, and what does not matter
 #
-# For each row: which options change the accuracy by more than three errors, and which change the map by more than another seed
-# does (agreement with the default's map lower than the seeds', by more than three errors).
+# For each row: which options change the accuracy by more than three errors, and which change the map by more than another
+# seed does (agreement with the default's map lower than the seeds', by more than three errors).
 
 # %%
 def map_change(study, name):
@@ -688,15 +692,17 @@ def map_change(study, name):
 def changed(study, row, change):
     """Options of the row whose change is beyond noise."""
     beyond = {option: change(study, n) for option, n in board[study.dataset][row].items() if n != DEFAULT}
-    return [option for option, (gap, error) in beyond.items() if gap < -3 * error or change is difference and gap > 3 * error]
+    rise = change is difference  # of a map, only less agreement counts
+    return [option for option, (gap, error) in beyond.items() if gap < -3 * error or rise and gap > 3 * error]
 
+# %%
 ROWS = [row for row in board[studies[0].dataset] if row not in ("seed of k-means", "exponent") and "pictures" not in row]
 verdict = {study.dataset: {row: {"accuracy": changed(study, row, difference), "map": changed(study, row, map_change)}
                            for row in ROWS} for study in studies}
 
 # %%
-pd.DataFrame({(study.data.title, what): {row: ", ".join(each[what]) or "-" for row, each in verdict[study.dataset].items()}
-              for study in studies for what in ("accuracy", "map")})
+pd.DataFrame({(study.data.title, what): {row: ", ".join(each[what]) or "-" for row, each
+              in verdict[study.dataset].items()} for study in studies for what in ("accuracy", "map")})
 
 # %%
 def rows_where(test):
@@ -721,8 +727,10 @@ for study in studies:
     found = {"board": rows, "verdict": verdict[name], "table1": table1[title], "attribution": targets[title],
              "stability": stable[title], "readers": tables[title].to_dict()}
     figures.keep(None, "choices", found, {**study.settings(), "choices_train_per_class": fitted_on(study)[0]}, out)
-    few = "  ".join(f"{option.replace(', no factor', ' without')} {row[ACCURACY]:.0f}" for option, row in rows["depth"].items())
-    print(f"{title}: accuracy % with and without 1/D_b: {few}")
+    each = {option: f"{row[ACCURACY]:.0f}" for option, row in rows["depth"].items()}
+    pairs = [f"{one} {each[one]}" + (f" / {each[f'{one}, no factor']}" if f"{one}, no factor" in each else "")
+             for one in each if "no factor" not in one]
+    print(f"{title}: accuracy %, with / without 1/D_b  {',  '.join(pairs)}")
 
 # %% [markdown]
 # ## Summary
@@ -731,14 +739,14 @@ for study in studies:
 #   effect in a single run is neither.
 # - Eq. 8's factor $D_b^e$ sets how much shallow blocks count. It trades the vote against the map; a paper's accuracy for B234
 #   cannot be compared without it.
-# - Stable accuracy on subsets does not mean stable maps: compare maps, not only accuracies, before saying that an explanation
-#   is robust.
+# - Stable accuracy on subsets does not mean stable maps: compare maps, not only accuracies, before you call an explanation
+#   robust.
 # - The vote reads only how often each class's clusters occur. A learned reader of the same distribution shows how much of the
 #   class is there.
 #
 # ## Exercises
 #
-# 1. Permute the training labels before fitting (`ConceptExplainer().fit` with shuffled labels). The prototypes now know no class.
-#    How much does the reader of ids still find in their distribution, and how much the vote?
-# 2. Give `study.explainer` the `clusterer=sklearn.cluster.BisectingKMeans()`. Does it change the accuracy by more than noise?
+# 1. Permute the training labels before fitting (`ConceptExplainer().fit` with shuffled labels). The prototypes now know no
+#    class. How much does the reader of ids still find in their distribution, and how much the vote?
+# 2. Give `study.explainer` the `clusterer=sklearn.cluster.BisectingKMeans()`. Does it change the accuracy beyond noise?
 # 3. Show that $e$ and $e'$ give the same prototypes, up to one factor, when all blocks have the same number of channels.

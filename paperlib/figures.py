@@ -217,6 +217,7 @@ def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tu
         axis.set(xlabel=measure, xlim=limit)
         axis.grid(axis="y", color="0.93")
         axis.tick_params(axis="y", length=0)
+        axis.locator_params(axis="x", nbins=5)
     axes[0, 0].set(ylim=(len(names) - 0.5, -0.5))
     axes[0, 0].set_yticks(range(len(names)), [f"{name} (default)" if name == default else name for name in names])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(values), fontsize=8,
