@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from time import perf_counter
 
@@ -46,11 +48,26 @@ def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) 
         work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
         warnings.filterwarnings("ignore", ".*have been cancelled")  # joblib's word for Ctrl-C
         try:
-            for i, seconds, error in Parallel(return_as="generator_unordered", batch_size=1)(work):
+            with _deaf_to_ctrl_c():
+                results = Parallel(return_as="generator_unordered", batch_size=1)(work)
+            for i, seconds, error in results:
                 yield studies[i], seconds, error
         finally:
             # Workers would wait for more for minutes, each with a network and a data set in memory.
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Workers that start here never hear Ctrl-C, which a terminal sends to all: stopping them is for this process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _one(i: int, study: Study, tables: bool, threads: int) -> tuple[int, float, str]:
