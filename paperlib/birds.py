@@ -755,4 +755,4 @@ def _with_bar(steps, progress: bool):
         return steps
     from tqdm.auto import tqdm
 
-    return tqdm(steps, desc="drawing birds", unit="picture")
+    return tqdm(steps, desc="drawing birds", mininterval=2, unit="picture")

@@ -16,13 +16,18 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import jupytext
 import nbformat
 import papermill
 import yaml
+from joblib import cpu_count
 
 from paperlib import files, inventory, jobs, report
 from paperlib.study import Study, article, checksum, open_studies
@@ -234,19 +239,44 @@ def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace) ->
 
 
 def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path,
-        again: bool = False) -> list[Result]:
-    """Execute the notebooks in order, a line for each; one that fails does not stop the others."""
+        again: bool = False, at_a_time: int = 1) -> list[Result]:
+    """Execute the notebooks, begun in order, a line for each that is done; one that fails does not stop the others."""
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    results = []
-    for i, (name, notebook) in enumerate(notebooks.items(), start=1):
-        print(f"[{i}/{len(notebooks)}] {name} ...", end=" ", flush=True)
-        result = run_one(name, notebook, shares[name], folder, again)
-        results.append(result)
-        words = {"done": f"{result.seconds:.0f} s", "kept": "finished before, kept",
-                 "failed": f"FAILED in {result.error}"}
-        print(words[result.status], flush=True)
-    return results
+    results, words = {}, {"kept": "finished before, kept"}
+    work = partial(_run_named, notebooks=notebooks, shares=shares, folder=folder, again=again)
+    for i, result in enumerate(_some_at_a_time(work, list(notebooks), at_a_time), start=1):
+        results[result.name] = result
+        words |= {"done": f"{result.seconds:.0f} s", "failed": f"FAILED in {result.error}"}
+        print(f"[{i}/{len(notebooks)}] {result.name} ... {words[result.status]}", flush=True)
+    return [results[name] for name in notebooks]
+
+
+def _run_named(name, notebooks, shares, folder, again) -> Result:
+    return run_one(name, notebooks[name], shares[name], folder, again)
+
+
+def _some_at_a_time(work: Callable[[str], Result], names: list[str], at_a_time: int) -> Iterator[Result]:
+    """work(name) for each name, in threads (a notebook's kernel is a process of its own), as each is done."""
+    if at_a_time == 1:
+        yield from map(work, names)
+        return
+    # Processors are shared out: kernels that each took all of them would only be in one another's way.
+    with _environment(OMP_NUM_THREADS=str(max(1, cpu_count() // at_a_time))):
+        # These threads are daemons: after Ctrl-C nobody waits for them, and kernels end with their parent.
+        yield from ThreadPool(at_a_time).imap_unordered(work, names)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile; what the user has set stays."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def table(results: list[Result]) -> str:
@@ -280,7 +310,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
     p.add_argument("--again", action="store_true", help="run also notebooks that have finished before")
     p.add_argument("--jobs", type=int, default=0, metavar="N",
-                   help="runs trained at a time (default: one a processor, at most 4; with an accelerator, 1)")
+                   help="runs, then notebooks, at a time (default: one a processor, at most 4; with an accelerator, 1)")
     p.add_argument("--threads", type=int, default=1, metavar="N",
                    help="threads of each job (default 1: numbers depend a little on it, and not on --jobs)")
     inventory.add_parser(sub)
@@ -320,7 +350,7 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
             return 1
         fine = run_jobs(studies, tables, options)
         seconds = {"runs": time.perf_counter() - start}
-        results = run(notebooks, shares, out / "executed", options.again)
+        results = run(notebooks, shares, out / "executed", options.again, jobs.how_many(options.jobs))
     except KeyboardInterrupt:
         print("\nstopped; what had finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
