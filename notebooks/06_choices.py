@@ -400,10 +400,10 @@ for study in studies:
               f"{rows[names[f'{name}, no factor']][IDS]:.1f} without, {rows[names[name]][IDS]:.1f} with it.")
 
 # %% [markdown]
-# So the factor decides whether shallow blocks are *added to* the last one or take its place. The price of a useful vote is
-# on the ladder: the more the last block weighs, the more the map is that block's coarse grid, smoothed, and the less it
-# follows the edges and colours of the picture. All this on few training pictures: the first remark, below, shows how much
-# of the factor's cost more pictures take away.
+# So the factor decides whether shallow blocks are *added to* the last one or take its place. What a larger $e$ costs is on the
+# ladder: the more the last block weighs, the more the map is that block's coarse grid, smoothed, with few and connected
+# segments, and the less it follows the edges and colours of the picture. All this on few training pictures: the first
+# remark, below, shows how much of the factor's cost more pictures take away.
 #
 # ## Eq. 7: resolution and interpolation
 #
@@ -547,8 +547,8 @@ for (title, name), rows in subsets.items():
     *fewer, most = rows
     worse = [str(n) for n in fewer if rows[n]["less the last"] < -3 * rows[n]["error"]]
     print(f"{title}, {name}: " + (
-          f"with {' and '.join(worse)} pictures of each class worse than with {most}, beyond noise." if worse else
-          f"no loss beyond noise from {most} pictures of each class down to {fewer[0]}." if fewer else "one size only."))
+          f"{' and '.join(worse)} a class vote worse than {most} a class, beyond noise." if worse else
+          f"no loss beyond noise from {most} pictures a class down to {fewer[0]}." if fewer else "one size only."))
 
 # %% [markdown]
 # And the factor $1/D_b$: what does it cost with few pictures, and what with the most?
@@ -737,8 +737,8 @@ for study in studies:
 #
 # - Differences are read against a ruler: the error on the same pictures, and the luck of k-means. Much of what looks like an
 #   effect in a single run is neither.
-# - Eq. 8's factor $D_b^e$ sets how much shallow blocks count. It trades the vote against the map; a paper's accuracy for B234
-#   cannot be compared without it.
+# - Eq. 8's factor $D_b^e$ sets how much shallow blocks count: fine detail and many ids at one end, the last block's vote and its
+#   large segments at the other. An accuracy for B234 cannot be compared without it.
 # - Stable accuracy on subsets does not mean stable maps: compare maps, not only accuracies, before you call an explanation
 #   robust.
 # - The vote reads only how often each class's clusters occur. A learned reader of the same distribution shows how much of the
