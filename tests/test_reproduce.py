@@ -54,6 +54,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     code.mkdir()
     monkeypatch.setattr(reproduce, "__file__", str(code / "reproduce.py"))
+    monkeypatch.setattr("paperlib.jobs.cpu_count", lambda: 1)  # one notebook at a time, where nothing else is asked for
     (folder / "profiles" / "quick.yaml").write_text("epochs: 1  # one\n")
     (folder / "profiles" / "slow.yaml").write_text("epochs: 9\nrate: 1\nfast: true\n")
     write(folder, "00_first", HEADLINE)
