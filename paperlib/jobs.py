@@ -31,8 +31,12 @@ def how_many(jobs: int = 0) -> int:
 
 
 def waiting(studies: Iterable[Study], tables: bool) -> list[Study]:
-    """The studies whose run is not on disk yet; `tables` as in `Study.prepare`."""
-    return [study for study in studies if not study.prepared(tables)]
+    """The studies whose run is not on disk yet, the longest first, so that no worker is left with one at the end.
+
+    tables: as in `Study.prepare`.
+    """
+    left = [study for study in studies if not study.prepared(tables)]
+    return sorted(left, key=lambda study: -len(study.data.train) * study.data.size**2)
 
 
 def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) -> Iterator[tuple[Study, float, str]]:

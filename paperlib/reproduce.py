@@ -215,8 +215,7 @@ def wanted(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict])
         found = [study for each in open_studies(given[0]) for study in each.runs(max(runs, default=1))]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(str(error)) from error
-    # Run by run: what is stopped early has the first run of every data set.
-    return sorted(found, key=lambda study: study.seed), bool(runs)
+    return found, bool(runs)
 
 
 def missing(studies: list[Study]) -> list[str]:

@@ -49,6 +49,12 @@ def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_order(cache):
     assert not np.array_equal(both[0], both[1]), "another seed, another network"
 
 
+def test_the_longest_run_comes_first(cache):
+    cache("empty")
+    larger = replace(TINY, size=48)
+    assert jobs.waiting([TINY, larger, *larger.runs(2)[1:]], False) == [*larger.runs(2), TINY]
+
+
 def test_one_failure_leaves_the_others_alone(cache, tmp_path):
     cache("cache")
     lost = replace(TINY, weights=str(tmp_path / "lost.pth"))

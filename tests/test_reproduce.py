@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
@@ -144,6 +145,24 @@ def test_kernel_that_dies_does_not_take_the_others_with_it(run, folder):
     assert run.ran() == ["00_first", "01_second"]
     assert "FAILED in DeadKernelError" in run.said.out
     assert run.left() == ["01_second.ipynb", "01_second.json"]
+
+
+def test_notebooks_side_by_side_share_the_processors(run, quick_kernel, monkeypatch):
+    seen, both = [], threading.Barrier(2, timeout=60)
+
+    def together(source, target, parameters, **options):
+        seen.append(os.environ.get("OMP_NUM_THREADS"))
+        if len(seen) < 3:
+            both.wait()  # two must be here at the same time
+        quick_kernel(source, target, parameters, **options)
+    monkeypatch.setattr(papermill, "execute_notebook", together)
+    monkeypatch.setattr(reproduce, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert run("--jobs", "2") == 0
+    assert sorted(run.ran()) == ["00_first", "01_second", "10_third"] and seen == ["3", "3", "3"]
+    assert "OMP_NUM_THREADS" not in os.environ
+    table = run.said.out.split("\nnotebook ")[1]
+    assert table.index("00_first") < table.index("01_second") < table.index("10_third"), "in order, whoever was first"
 
 
 # What has finished
@@ -445,8 +464,8 @@ def test_runs_are_prepared_before_the_notebooks_and_a_failure_is_told(run, folde
     write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
     assert run("--set", "dataset=digits,birds", "train_per_class=5", "--jobs", "3") == 2, "no such parameter"
     assert run("--set", "dataset=digits,birds", "--jobs", "3") == 1, "a run failed"
-    assert asked == [([("digits", 0), ("birds", 0), ("digits", 1), ("birds", 1)], True, 3, 1)]
-    assert "[run 3/4] digits, seed 1: FAILED: ValueError: no" in run.said.out
+    assert asked == [([("digits", 0), ("digits", 1), ("birds", 0), ("birds", 1)], True, 3, 1)]
+    assert "[run 2/4] digits, seed 1: FAILED: ValueError: no" in run.said.out
     assert len(run.ran()) == 3, "the notebooks run all the same"
     assert not (run.out / "report.md").exists()
     assert run("--only", "01") == 0 and len(asked) == 1, "01 names no data set"
