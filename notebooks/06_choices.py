@@ -37,7 +37,7 @@ test_per_class: int = 0          # test pictures a class; 0: all
 epochs: int = 8                  # of training; 0: the data set's own recipe, which is longer
 prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
 n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
-protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits and birds, else 31 as in the official code
+protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits, 3 for birds, else 31 as in the official code
 seed: int = 0                    # of the first weights, the batches and k-means
 out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
 choices_train_per_class: int = 8  # training pictures of each class that explainers are fitted on, few to save time; 0: all
@@ -155,7 +155,7 @@ def ends(study):
 def parts(study, differs, other=False):
     """pictures of each class -> what differs from the default; other: as many pictures again, none in both"""
     (m, least), rows = fitted_on(study), np.prod(pixels(study)[1 if "depth" in differs else 0])
-    found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(60, least))})  # 60: more would take long
+    found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(30, least))})  # 30: more would take long
     found = [n for n in found if n * rows > 1.5 * study.k and (not other or n <= min(m, least // 2))]
     return {n: {**differs} if n == m and not other else {**differs, "part": (n, n if other else 0)} for n in found}
 
