@@ -284,7 +284,7 @@ def train(model: ProtoPNet, pictures: Pictures, schedule: Schedule | None = None
             bar.set_postfix(stage=schedule.stage(epoch), loss=f"{losses[-1]:.3f}")
             if unfinished is not None:
                 _keep(unfinished, model, optimisers, losses, last_loss)
-    model.requires_grad_(True).eval().to(memory_format=torch.contiguous_format)
+    model.requires_grad_(True).eval()
     return {"schedule": asdict(schedule), "seed": seed, "device": str(where),
             "precision": "bfloat16" if bf16 else "float32", "pictures": len(pictures), "losses": losses,
             "last_loss": last_loss, "distinct_patches": len(model.sources_.unique(dim=0)), "gone_on_from_epoch": done,

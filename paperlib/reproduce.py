@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -223,47 +224,79 @@ def missing(studies: list[Study]) -> list[str]:
     return list(dict.fromkeys(sentence for study in studies for sentence in study.problems()))
 
 
-def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace) -> bool:
-    """Prepare the runs that are not on disk yet, a line for each; says whether all went well."""
-    left, fine = jobs.waiting(studies, tables), True
+def run_jobs(studies: list[Study], tables: bool, options: argparse.Namespace,
+             idle: Callable[[int], None] = lambda workers: None) -> bool:
+    """Prepare the runs that are not on disk yet, a line for each; says whether all went well.
+
+    idle: told the number of workers that have nothing left to do, once every data set's first run is done.
+    """
+    left, fine, workers = jobs.waiting(studies, tables), True, jobs.how_many(options.jobs)
     if not left:
         return True
-    print(f"{len(left)} runs to train, {min(jobs.how_many(options.jobs), len(left))} at a time; this takes longest",
-          flush=True)
+    print(f"{len(left)} runs to train, {min(workers, len(left))} at a time; this takes longest", flush=True)
+    first = {study for study in left if study.seed == studies[0].seed}
     for i, (study, seconds, error) in enumerate(jobs.spread(left, tables, options.jobs, options.threads), 1):
         what = f"FAILED: {error}" if error else f"{seconds:.0f} s"
         print(f"[run {i}/{len(left)}] {study.data.title}, seed {study.seed}: {what}", flush=True)
-        fine = fine and not error
+        first, fine = first - {study}, fine and not error
+        if not first:
+            idle(max(0, workers - (len(left) - i)))
     return fine
 
 
-def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path,
-        again: bool = False, at_a_time: int = 1) -> list[Result]:
-    """Execute the notebooks, begun in order, a line for each that is done; one that fails does not stop the others."""
+def run(notebooks: dict[str, nbformat.NotebookNode], shares: dict[str, dict], folder: Path, again: bool = False,
+        at_a_time: int = 1, before: Callable[[Callable[[int], None]], bool] = lambda idle: True,
+        ) -> tuple[list[Result], bool]:
+    """Execute the notebooks, begun in order, a line for each that is done; one that fails does not stop the others.
+
+    before: what comes before them (`run_jobs`); its answer is given back. Notebooks that show no mean over runs need
+    the first run alone: they begin meanwhile, on the workers that `before` calls idle.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    results, words = {}, {"kept": "finished before, kept"}
-    work = partial(_run_named, notebooks=notebooks, shares=shares, folder=folder, again=again)
-    for i, result in enumerate(_some_at_a_time(work, list(notebooks), at_a_time), start=1):
-        results[result.name] = result
-        words |= {"done": f"{result.seconds:.0f} s", "failed": f"FAILED in {result.error}"}
-        print(f"[{i}/{len(notebooks)}] {result.name} ... {words[result.status]}", flush=True)
-    return [results[name] for name in notebooks]
+    results, lock = {}, threading.Lock()
 
+    def work(name):
+        result = run_one(name, notebooks[name], shares[name], folder, again)
+        words = {"kept": "finished before, kept", "done": f"{result.seconds:.0f} s",
+                 "failed": f"FAILED in {result.error}"}
+        with lock:
+            results[name] = result
+            print(f"[{len(results)}/{len(notebooks)}] {name} ... {words[result.status]}", flush=True)
 
-def _run_named(name, notebooks, shares, folder, again) -> Result:
-    return run_one(name, notebooks[name], shares[name], folder, again)
-
-
-def _some_at_a_time(work: Callable[[str], Result], names: list[str], at_a_time: int) -> Iterator[Result]:
-    """work(name) for each name, in threads (a notebook's kernel is a process of its own), as each is done."""
     if at_a_time == 1:
-        yield from map(work, names)
-        return
+        fine = before(lambda workers: None)
+        for name in notebooks:
+            work(name)
+    else:
+        fine = _side_by_side(work, list(notebooks), at_a_time, before,
+                             [name for name in notebooks if "runs" not in declared(notebooks[name])])
+    return [results[name] for name in notebooks], fine
+
+
+def _side_by_side(work, names, at_a_time, before, early) -> bool:
+    """before(idle), and work(name) for each name in threads: a notebook's kernel is a process of its own."""
+    turns, given = threading.Semaphore(0), 0
+
+    def idle(workers):
+        nonlocal given
+        for _ in range(workers - given):
+            turns.release()
+        given = max(given, workers)
+
+    def in_turn(name):
+        with turns:
+            work(name)
+
     # Processors are shared out: kernels that each took all of them would only be in one another's way.
     with _environment(OMP_NUM_THREADS=str(max(1, cpu_count() // at_a_time))):
-        # These threads are daemons: after Ctrl-C nobody waits for them, and kernels end with their parent.
-        yield from ThreadPool(at_a_time).imap_unordered(work, names)
+        pool = ThreadPool(at_a_time)  # of daemons: after Ctrl-C nobody waits for them, and kernels end with their parent
+        meanwhile = pool.map_async(in_turn, early, chunksize=1)
+        fine = before(idle)
+        idle(at_a_time)
+        pool.map(work, [name for name in names if name not in early], chunksize=1)
+        meanwhile.get()
+    return fine
 
 
 @contextmanager
@@ -278,8 +311,8 @@ def _environment(**variables: str) -> Iterator[None]:
             del os.environ[name]
 
 
-def table(results: list[Result]) -> str:
-    """The end of a run: notebook, seconds, main numbers, and the slowest cell of each."""
+def table(results: list[Result], seconds: float) -> str:
+    """The end of a run: notebook, seconds, main numbers, and the slowest cell of each; `seconds`: of the whole."""
     width = max([len(r.name) for r in results] + [8])
     lines = [f"{'notebook':<{width}}  seconds  main numbers"]
     for r in results:
@@ -288,8 +321,7 @@ def table(results: list[Result]) -> str:
         note = " *" if r.status == "kept" else ""
         lines.append(f"{r.name:<{width}}  {r.seconds:>7.0f}{note or '  '}{rows[0]}")
         lines += [" " * (width + 11) + row for row in rows[1:]]
-    total = sum(r.seconds for r in results if r.status != "kept")
-    lines.append(f"{'this run':<{width}}  {total:>7.0f}")
+    lines.append(f"{'all':<{width}}  {seconds:>7.0f}")
     if any(r.status == "kept" for r in results):
         lines.append("* finished before with the same text and parameters; --again runs it anew")
     return "\n".join(lines)
@@ -347,17 +379,17 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         if lacks:
             print("\n".join(f"error: {sentence}" for sentence in lacks), file=sys.stderr)
             return 1
-        fine = run_jobs(studies, tables, options)
-        seconds = {"runs": time.perf_counter() - start}
-        results = run(notebooks, shares, out / "executed", options.again, jobs.how_many(options.jobs))
+        results, fine = run(notebooks, shares, out / "executed", options.again, jobs.how_many(options.jobs),
+                            partial(run_jobs, studies, tables, options))
     except KeyboardInterrupt:
         print("\nstopped; what had finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
-    print(f"\n{table(results)}\n\nfigures: {out}\nexecuted notebooks: {out / 'executed'}")
+    seconds = time.perf_counter() - start
+    print(f"\n{table(results, seconds)}\n\nfigures: {out}\nexecuted notebooks: {out / 'executed'}")
     if tables and fine:
         first = [study for study in studies if study.seed == studies[0].seed]
         checkpoints = {study.dataset: study.manifest["sha256"][:16] for study in first}
-        path = report.write(out, checkpoints, {**seconds, **{r.name: r.seconds for r in results}})
+        path = report.write(out, checkpoints, {**{r.name: r.seconds for r in results}, "all": seconds})
         print(f"the paper's numbers beside these: {path} (and .html, .json)")
     return int(not fine or any(r.status == "failed" for r in results))
 

@@ -106,7 +106,7 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
                                  f"{recipe.lr}.")
             if unfinished is not None:
                 _keep(unfinished, model, optimiser, epoch + 1, loss)
-    model.eval().to(memory_format=torch.contiguous_format)
+    model.eval()
     return {"recipe": asdict(recipe), "seed": seed, "device": str(where),
             "precision": "bfloat16" if bf16 else "float32", "pictures": len(pictures), "last_loss": loss,
             "gone_on_from_epoch": done, "seconds": round(time.perf_counter() - start, 1)}

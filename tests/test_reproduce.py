@@ -119,7 +119,7 @@ def test_run_from_a_failure_to_the_end(run, folder):
         "[1/3] 00_first", "[2/3] 01_second", "[3/3] 10_third"]
     assert failure in lines.splitlines()[1] and failure in table
     assert table.count("epochs 1 rate 0.5") == 2, "the profile's epochs, the notebook's own rate"
-    assert "longest: " in table and "this run" in table and "Traceback" not in run.said.err
+    assert "longest: " in table and "\nall " in table and "Traceback" not in run.said.err
     assert run.left() == ["00_first.ipynb", "00_first.json", "01_second.failed.ipynb", "10_third.ipynb",
                           "10_third.json"]
     kept = nbformat.read(run.out / "executed" / "00_first.ipynb", as_version=4)
@@ -386,14 +386,14 @@ def test_slowest_names_the_cell_that_took_longest():
     assert reproduce.slowest(nbformat.v4.new_notebook()) == ""
 
 
-def test_table_counts_what_ran_now():
+def test_table_says_what_ran_and_how_long_the_whole_took():
     results = [reproduce.Result("00_a", "done", 12.0, "one\ntwo", "9 s in `x`"),
                reproduce.Result("01_b", "kept", 30.0, "three"),
                reproduce.Result("02_c", "failed", 5.0, error="cell [2]: KeyError: 1")]
-    lines = reproduce.table(results).splitlines()
+    lines = reproduce.table(results, 14.4).splitlines()
     assert [line.split() for line in lines] == [
         ["notebook", "seconds", "main", "numbers"], ["00_a", "12", "one"], ["two"], "(longest: 9 s in `x`)".split(),
-        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED in cell [2]: KeyError: 1".split()], ["this", "run", "17"],
+        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED in cell [2]: KeyError: 1".split()], ["all", "14"],
         "* finished before with the same text and parameters; --again runs it anew".split()]
 
 
@@ -469,6 +469,34 @@ def test_runs_are_prepared_before_the_notebooks_and_a_failure_is_told(run, folde
     assert len(run.ran()) == 3, "the notebooks run all the same"
     assert not (run.out / "report.md").exists()
     assert run("--only", "01") == 0 and len(asked) == 1, "01 names no data set"
+
+
+def test_notebooks_without_a_mean_over_runs_begin_as_soon_as_the_first_runs_leave_a_worker(
+        run, folder, quick_kernel, monkeypatch):
+    early = threading.Event()
+
+    def spread(studies, tables, jobs, threads):
+        for study in sorted(studies, key=lambda study: study.seed):
+            assert run.ran() == [], "a run is left for each of the two workers"
+            yield study, 1.0, ""
+            if study.seed == 1 and study.dataset == "digits":
+                break
+        assert early.wait(60), "the first notebook ran while the last run was still going on"
+        yield studies[-1], 1.0, ""
+
+    def execute(source, target, parameters, **options):
+        quick_kernel(source, target, parameters, **options)
+        if "runs" not in nbformat.read(source, as_version=4).cells[0].source:
+            early.set()
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr("paperlib.jobs.spread", spread)
+    monkeypatch.setattr("paperlib.jobs.waiting", lambda studies, tables: studies)
+    monkeypatch.setattr("paperlib.study.Study.problems", lambda _: [])
+    (folder / "01_second.py").unlink()
+    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
+    write(folder, "10_third", HEADLINE, STUDY)
+    run("--set", "dataset=digits,birds", "--jobs", "2")
+    assert run.ran() == ["10_third", "00_first"], "the one with a mean waited for the last run"
 
 
 def test_unknown_data_set_stops_the_run(run, folder, quick_kernel):
