@@ -21,6 +21,7 @@ from paperlib import files
 from paperlib.concepts import check_option
 from paperlib.data import Pictures
 from paperlib.kmex import check_count
+from paperlib.measures import accuracy
 from paperlib.training import RECIPES, device, has_bf16
 
 EPSILON = 1e-4  # of the similarity: a prototype that a picture holds exactly scores log(1 / EPSILON) = 9.2
@@ -251,9 +252,9 @@ def train(model: ProtoPNet, pictures: Pictures, schedule: Schedule | None = None
     """Train `model` in place, ending with a push and the last layer's passes; returns what happened.
 
     The report: schedule, seed, device, precision, pictures, losses (one an epoch), last_loss (of the last layer's last
-    pass), distinct_patches (different sources of the K prototypes), gone_on_from_epoch, seconds. `unfinished` is a file
-    that gets the state after each epoch, with its push and passes; where it is found, training goes on from it, bit for
-    bit. The caller removes it once the result is safe.
+    pass), train_accuracy (after it, without augmentation), distinct_patches (different sources of the K prototypes),
+    gone_on_from_epoch, seconds. `unfinished` is a file that gets the state after each epoch, with its push and passes;
+    where it is found, training goes on from it, bit for bit. The caller removes it once the result is safe.
 
     The last batch of an epoch is dropped where it is smaller, as in the CNN's training. The last layer is trained on
     distances computed once, from pictures without augmentation, in evaluation mode: exact, and prototypes stay equal to
@@ -268,7 +269,7 @@ def train(model: ProtoPNet, pictures: Pictures, schedule: Schedule | None = None
     where, start = device(), time.perf_counter()
     model.to(where, memory_format=torch.channels_last)
     optimisers = {stage: _optimiser(model, stage, schedule) for stage in STAGES}
-    losses, last_loss = _resume(unfinished, model, optimisers)
+    losses, end = _resume(unfinished, model, optimisers)
     done, bf16 = len(losses), has_bf16(where)
     steps = max(1, len(pictures) // schedule.batch_size)
     with tqdm(total=schedule.epochs * steps, initial=done * steps, desc="ProtoPNet", mininterval=2,
@@ -280,14 +281,14 @@ def train(model: ProtoPNet, pictures: Pictures, schedule: Schedule | None = None
             losses.append(_epoch(model, pictures, schedule, epoch, optimisers, rng, bf16, bar))
             if schedule.pushes(epoch):
                 model.push(pictures)
-                last_loss = _train_last_layer(model, pictures, schedule, optimisers["last"], rng)
+                end = _train_last_layer(model, pictures, schedule, optimisers["last"], rng)
             bar.set_postfix(stage=schedule.stage(epoch), loss=f"{losses[-1]:.3f}")
             if unfinished is not None:
-                _keep(unfinished, model, optimisers, losses, last_loss)
+                _keep(unfinished, model, optimisers, losses, end)
     model.requires_grad_(True).eval()
     return {"schedule": asdict(schedule), "seed": seed, "device": str(where),
             "precision": "bfloat16" if bf16 else "float32", "pictures": len(pictures), "losses": losses,
-            "last_loss": last_loss, "distinct_patches": len(model.sources_.unique(dim=0)), "gone_on_from_epoch": done,
+            **end, "distinct_patches": len(model.sources_.unique(dim=0)), "gone_on_from_epoch": done,
             "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -332,8 +333,11 @@ def _epoch(model, pictures, schedule, epoch, optimisers, rng, bf16, bar) -> floa
     return total
 
 
-def _train_last_layer(model, pictures, schedule, optimiser, rng) -> float:
-    """The passes of the last layer: cross-entropy + l1 of the weights between a class and others' prototypes."""
+def _train_last_layer(model, pictures, schedule, optimiser, rng) -> dict[str, float]:
+    """The passes of the last layer: cross-entropy + l1 of the weights between a class and others' prototypes.
+
+    Returns last_loss, of the last pass, and train_accuracy after it.
+    """
     _set_stage(model, "last")
     model.eval()
     where, total = model.prototypes.device, float("nan")
@@ -348,7 +352,8 @@ def _train_last_layer(model, pictures, schedule, optimiser, rng) -> float:
             loss = (nn.functional.cross_entropy(model.classify(d2[indices]), labels[indices])
                     + schedule.l1 * model.last_layer.weight[wrong].abs().sum())
             total += _step(optimiser, loss, "in the last layer's passes") / len(batches)
-    return total
+    with torch.no_grad():
+        return {"last_loss": total, "train_accuracy": accuracy(labels.cpu(), model.classify(d2).argmax(1).cpu())}
 
 
 def _batches(n: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
@@ -368,23 +373,23 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, when: str) -> fl
     return value
 
 
-def _keep(path: Path, model: ProtoPNet, optimisers: dict, losses: list[float], last_loss: float) -> None:
+def _keep(path: Path, model: ProtoPNet, optimisers: dict, losses: list[float], end: dict[str, float]) -> None:
     """The model, and of each parameter in each stage Adam's state: its number of steps and its two averages."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for stage, optimiser in optimisers.items():
         for name, parameter in model.named_parameters():
             tensors |= {f"{stage}.{key}.{name}": t for key, t in optimiser.state.get(parameter, {}).items()}
-    files.save(path, tensors, {"losses": losses, "last_loss": last_loss})
+    files.save(path, tensors, {"losses": losses, "end": end})
 
 
-def _resume(path: Path | None, model: ProtoPNet, optimisers: dict) -> tuple[list[float], float]:
-    """Put model and optimisers where `path` left them; returns the losses of the epochs done, and the last layer's."""
+def _resume(path: Path | None, model: ProtoPNet, optimisers: dict) -> tuple[list[float], dict[str, float]]:
+    """Put model and optimisers where `path` left them; returns the losses of the epochs done, and the end's numbers."""
     try:
         if path is None:
-            return [], float("nan")
+            return [], {}
         tensors, manifest = files.load(path)
     except (FileNotFoundError, files.DamagedFile):
-        return [], float("nan")  # a stop between the two files of a save costs no more than it would without them
+        return [], {}  # a stop between the two files of a save costs no more than it would without them
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     parameters = dict(model.named_parameters())
     for stage, optimiser in optimisers.items():
@@ -393,4 +398,4 @@ def _resume(path: Path | None, model: ProtoPNet, optimisers: dict) -> tuple[list
             # As Adam itself lays them out: the number of steps on the processor, the averages as their parameter.
             like = tensors[full_name] if key == "step" else torch.zeros_like(parameters[name]).copy_(tensors[full_name])
             optimiser.state[parameters[name]][key] = like
-    return manifest["losses"], manifest["last_loss"]
+    return manifest["losses"], manifest["end"]

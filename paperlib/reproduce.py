@@ -290,7 +290,7 @@ def _side_by_side(work, names, at_a_time, before, early) -> bool:
 
     # Processors are shared out: kernels that each took all of them would only be in one another's way.
     with _environment(OMP_NUM_THREADS=str(max(1, cpu_count() // at_a_time))):
-        pool = ThreadPool(at_a_time)  # of daemons: after Ctrl-C nobody waits for them, and kernels end with their parent
+        pool = ThreadPool(at_a_time)  # of daemons: after Ctrl-C nobody waits for them, and kernels end by themselves
         meanwhile = pool.map_async(in_turn, early, chunksize=1)
         fine = before(idle)
         idle(at_a_time)

@@ -219,7 +219,9 @@ class Study:
         def compute(path):
             net = ProtoPNet(self.trained if self.weights == "none" else self.untrained(), self.k, self.seed)
             report = train_protopnet(net, self.data.train, self.schedule, self.seed, files.unfinished(path))
-            return net.state_dict(), {"training": report, "accuracy": self._hits(net), "start": start}
+            test = measures.accuracy(self.data.test.labels, training.predictions(net, self.data.test))
+            return net.state_dict(), {"training": report, "start": start,
+                                      "accuracy": {"train": report["train_accuracy"], "test": test}}
         parameters = {**self._trained_with, "schedule": asdict(self.schedule), "k": self.k, "start": start,
                       "paperlib": __version__}
         return files.cached("protopnet", parameters, compute)
