@@ -590,10 +590,9 @@ for title, rows in stable.items():
     *others, seed_row = rows.values()
     if others:
         last, apart = others[-1], "prototypes apart"
-        word = "about as much as" if last[SAME] > seed_row[SAME] - 0.1 else "less than"
-        print(f"{title}: fitted on {list(rows)[-2]}, maps agree to {last[SAME]:.2f}, {word} with another seed "
-              f"({seed_row[SAME]:.2f});\n   prototypes lie {last[apart]:.2f} of their spacing apart, with another seed "
-              f"{seed_row[apart]:.2f}.")
+        print(f"{title}: fitted on {list(rows)[-2]}, maps agree to {last[SAME]:.2f}, and with another seed on the same "
+              f"pictures to {seed_row[SAME]:.2f};\n   prototypes lie {last[apart]:.2f} of their spacing apart, with "
+              f"another seed {seed_row[apart]:.2f}.")
 
 # %% [markdown]
 # Stable performance is not a stable explanation: where the agreement is far from 1, sets of prototypes that vote alike cut
@@ -665,7 +664,7 @@ for study in studies:
     for name, rows in reading[study.dataset].items():
         gap, error = paired_difference(rows["vote"], rows["reader of ids"])
         left, _ = paired_difference(rows["reader of ids"], 100 * read[study.dataset]["CNN"]["right"])
-        word = "more than" if gap > 3 * error else "less than" if gap < -3 * error else "as much as, within noise,"
+        word = "more than" if gap > 3 * error else "less than" if gap < -3 * error else "no more beyond noise than"
         print(f"{study.data.title}, {name}: the reader of ids finds {word} the vote: {gap:+.1f} points "
               f"(error {error:.1f});\n   the CNN less the reader: {left:+.1f} points.")
 
