@@ -6,8 +6,11 @@ import torch
 
 
 def pytest_collection_modifyitems(items):
-    """The notebooks take longest, so they come first: no worker is left with them at the end."""
-    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+    """A file stays with one worker, but notebooks, which take longest, come first and go to whoever is free."""
+    items.sort(key=lambda item: not item.name.startswith("test_notebook_runs"))
+    for item in items:
+        group = item.name if item.name.startswith("test_notebook_runs") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

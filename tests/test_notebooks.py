@@ -82,8 +82,11 @@ def test_profile_names_parameters_that_notebooks_have(path):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """One cache for all notebooks: they share their networks, as a reader's do."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache for all notebooks, whichever worker runs them: they share their networks, as a reader's do."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache-of-the-notebooks"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.mark.parametrize("name", NAMES)

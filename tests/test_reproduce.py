@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import papermill
@@ -461,6 +462,7 @@ def test_runs_are_prepared_before_the_notebooks_and_a_failure_is_told(run, folde
     monkeypatch.setattr("paperlib.jobs.spread", spread)
     monkeypatch.setattr("paperlib.jobs.waiting", lambda studies, tables: studies)
     monkeypatch.setattr("paperlib.study.Study.problems", lambda _: [])
+    monkeypatch.setattr("paperlib.study.Study.data", property(lambda study: SimpleNamespace(title=study.dataset)))
     write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
     assert run("--set", "dataset=digits,birds", "train_per_class=5", "--jobs", "3") == 2, "no such parameter"
     assert run("--set", "dataset=digits,birds", "--jobs", "3") == 1, "a run failed"
@@ -482,7 +484,7 @@ def test_notebooks_without_a_mean_over_runs_begin_as_soon_as_the_first_runs_leav
             if study.seed == 1 and study.dataset == "digits":
                 break
         assert early.wait(60), "the first notebook ran while the last run was still going on"
-        yield studies[-1], 1.0, ""
+        yield studies[-1], 1.0, "ValueError: no"  # a report would train
 
     def execute(source, target, parameters, **options):
         quick_kernel(source, target, parameters, **options)
@@ -492,6 +494,7 @@ def test_notebooks_without_a_mean_over_runs_begin_as_soon_as_the_first_runs_leav
     monkeypatch.setattr("paperlib.jobs.spread", spread)
     monkeypatch.setattr("paperlib.jobs.waiting", lambda studies, tables: studies)
     monkeypatch.setattr("paperlib.study.Study.problems", lambda _: [])
+    monkeypatch.setattr("paperlib.study.Study.data", property(lambda study: SimpleNamespace(title=study.dataset)))
     (folder / "01_second.py").unlink()
     write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
     write(folder, "10_third", HEADLINE, STUDY)

@@ -287,7 +287,7 @@ def test_each_command_alone_installs_first(made, target):
     assert made.make(target, "ARGS=--flag").returncode == 0
     assert made.steps() == WHOLE
     last = (made.folder / "log").read_text().splitlines()[-1]
-    wanted = {"reproduce": "paperlib reproduce --flag", "test": "--dist loadfile --no-loadscope-reorder --flag",
+    wanted = {"reproduce": "paperlib reproduce --flag", "test": "--dist loadgroup --no-loadscope-reorder --flag",
               "lab": "notebooks --flag", "pairs": "--to ipynb --update"}
     assert wanted[target] in last
 
