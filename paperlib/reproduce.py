@@ -389,7 +389,7 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     if tables and fine:
         first = [study for study in studies if study.seed == studies[0].seed]
         checkpoints = {study.dataset: study.manifest["sha256"][:16] for study in first}
-        path = report.write(out, checkpoints, {**{r.name: r.seconds for r in results}, "all": seconds})
+        path = report.write(out, checkpoints, {**{r.name: r.seconds for r in results}, "this call": seconds})
         print(f"the paper's numbers beside these: {path} (and .html, .json)")
     return int(not fine or any(r.status == "failed" for r in results))
 
