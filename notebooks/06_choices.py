@@ -672,10 +672,11 @@ for study in studies:
 # %% [markdown]
 # Where a reader finds more than the vote, the class *is* in the distribution of clusters, and the largest share misses it. If
 # the reader of classes finds as much as the reader of ids, the shares of the classes hold it already, as they do where some
-# classes get pixels of every picture: a reader learns to allow for that, the vote cannot. If the reader of ids finds more,
-# *which* of a class's prototypes it is matters too. What is missing between reader and CNN was lost before any counting, or could not be learned from so few pictures: an id that none of them showed says
-# nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may differ a
-# little from the charts.)
+# classes get pixels of every picture: a reader learns to allow for that, the vote cannot. If the reader of ids finds
+# more, *which* of a class's prototypes it is matters too. What is missing between reader and CNN was lost before any
+# counting, or could not be learned from so few pictures: an id that none of them showed says nothing to the reader,
+# while the vote is told its class. (Ties go to the lowest class here, so the votes may differ a little from the
+# charts.)
 #
 # ## What to fix, and where nothing was seen
 #

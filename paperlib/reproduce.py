@@ -152,7 +152,7 @@ def run_one(name: str, notebook: nbformat.NotebookNode, parameters: dict, folder
     failed, start = folder / f"{name}.failed.ipynb", time.perf_counter()
     failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        source, running = Path(scratch, "source.ipynb"), Path(scratch, "running.ipynb")
+        source, running = Path(scratch, "source.ipynb"), Path(scratch, f"{name}.ipynb")
         nbformat.write(notebook, source)
         try:
             # The kernel's own warnings are not the reader's concern.

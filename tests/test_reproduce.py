@@ -166,6 +166,21 @@ def test_notebooks_side_by_side_share_the_processors(run, quick_kernel, monkeypa
     assert table.index("00_first") < table.index("01_second") < table.index("10_third"), "in order, whoever was first"
 
 
+def test_notebooks_that_end_together_are_not_mistaken_for_one_another(run, folder, quick_kernel, monkeypatch):
+    near, both = reproduce._near, threading.Barrier(2, timeout=60)
+
+    def together(path, folder):
+        copied = near(path, folder)
+        both.wait()  # two copies lie side by side now
+        return copied
+    monkeypatch.setattr(reproduce, "_near", together)
+    (folder / "10_third.py").unlink()
+    assert run("--jobs", "2") == 0
+    for name in ("00_first", "01_second"):
+        kept = nbformat.read(run.out / "executed" / f"{name}.ipynb", as_version=4)
+        assert f'file.write("{name}' in kept.cells[1].source
+
+
 # What has finished
 
 def test_what_failed_before_runs_again_and_the_rest_does_not(run, folder, quick_kernel):
