@@ -214,6 +214,7 @@ else:
 # | [03](03_figure2_umap.ipynb) | Figure 2, section 4 | can one see it, for the species that look most alike? |
 # | [04](04_table2_accuracies.ipynb) | Table 2, sections 3.2 and 3.3, eq. 6 to 10 | what does explaining by prototypes and concepts cost in accuracy? |
 # | [05](05_figure1_interpretation.ipynb) | Figure 1, section 3.3, eq. 6 to 11 | which concepts are where, and how much does each matter? |
+# | [06](06_choices.ipynb) | what the paper leaves open, section 6 | which choices change the numbers and the maps beyond noise? |
 
 # %% tags=["headline"]
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": E[c].mean(),

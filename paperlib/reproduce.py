@@ -1,8 +1,9 @@
 """Runs the notebooks headless, in order, and says what came out: `python -m paperlib reproduce`.
 
 First what they need and what takes long, the networks and prototypes of each run, as jobs side by side; then the
-notebooks. A notebook's text is its .py; it is converted, given its parameters and executed by papermill. What has
-finished with the same text, module and parameters is not run again.
+notebooks, of which those that show one run only begin as soon as a worker is idle. A notebook's text is its .py; it is
+converted, given its parameters and executed by papermill. What has finished with the same text, module and parameters
+is not run again.
 """
 from __future__ import annotations
 
