@@ -49,7 +49,7 @@ def refine(att: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
     return (total / count.clamp_min(1))[key].view_as(att)
 
 
-def upstream(features, C, explainers, target, segments="predicted", base="raw", mode="bilinear"):
+def upstream(features, C, explainers, target, segments="predicted", base="raw", mode="bilinear", return_segments=False):
     """Attribution maps from depth B upstream (steps 1 to 3 after eq. 11): {"B4": (n, H, W), "B34": ..., "B234": ...}.
 
     features    list of B tensors (n, D_b, H_b, W_b), as `backbone.features` gives
@@ -60,20 +60,23 @@ def upstream(features, C, explainers, target, segments="predicted", base="raw", 
     base        the map at depth B: "raw" eq. 11, or "averaged" over the deepest explainer's segments
     mode        upsampling, "bilinear" or "nearest"
 
-    Raises ValueError for an unknown option, explainers that are not growing suffixes, or a target that does not fit.
+    With return_segments also the concept maps (n, H, W), by name, so that both come from one pass. Raises ValueError
+    for an unknown option, explainers that are not growing suffixes, or a target that does not fit.
     """
     check_option("segments", segments, ("predicted", "all"))
     check_option("base", base, ("raw", "averaged"))
     _check_suffixes(explainers, len(features))
-    target = _check_target(target, len(features[0]), C)
+    target = check_target(target, len(features[0]), C.shape[1]).to(C.device)
     classes = target if segments == "predicted" else None
-    att, maps = _last_map(features[-1], C, target), {}
+    att, maps, concepts = _last_map(features[-1], C, target), {}, {}
     for depth, explainer in enumerate(explainers):
-        if depth > 0 or base == "averaged":
-            s = explainer.maps_from_features(features, classes)
+        refined = depth > 0 or base == "averaged"
+        if refined or return_segments:
+            s = concepts[explainer.name] = explainer.maps_from_features(features, classes)
+        if refined:
             att = refine(upsample(att, s.shape[-2:], mode), s)
         maps[explainer.name] = att
-    return maps
+    return (maps, concepts) if return_segments else maps
 
 
 def _last_map(x, C, target):
@@ -96,9 +99,13 @@ def _check_suffixes(explainers, B):
         raise ValueError(f"explainers must be of every suffix, deepest first: B{B}, B{B - 1}{B}, ...; given: {names}.")
 
 
-def _check_target(target, n, C):
-    target = torch.as_tensor(target, device=C.device)
+def check_target(target, n: int, n_classes: int) -> torch.Tensor:
+    """`target`, a class for each of n images or one for all, as (n,) long.
+
+    Raises ValueError where it is neither, or not in 0..n_classes-1.
+    """
+    target = torch.as_tensor(target)
     target = target.expand(n) if target.ndim == 0 else target
-    if target.shape != (n,) or target.is_floating_point() or target.min() < 0 or target.max() >= C.shape[1]:
-        raise ValueError(f"target must be one class, or one for each of the {n} images, in 0..{C.shape[1] - 1}.")
-    return target
+    if target.shape != (n,) or target.is_floating_point() or target.min() < 0 or target.max() >= n_classes:
+        raise ValueError(f"target must be one class, or one for each of the {n} images, in 0..{n_classes - 1}.")
+    return target.long()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from pickle import UnpicklingError
@@ -59,6 +60,7 @@ class Backbone(nn.Module):
         self.model, self.blocks, self.classifier_name = model, tuple(blocks), classifier
         self.classifier = _linear(model, classifier)
         self._extract = extractor(model, self.blocks)
+        self._side = max(probe[1:])
         self.eval()
         self._check(probe)
 
@@ -79,6 +81,16 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.classifier.weight.device
+
+    @cached_property
+    def stride(self) -> int:
+        """Pixels of a picture's side that one pixel of the last block stands for, as measured on a blank picture."""
+        for side in (256, self._side):  # the second for a network that takes pictures of one size only
+            try:
+                return side // self.features(torch.zeros(1, 3, side, side))[-1].shape[-1]
+            except (RuntimeError, ValueError, AssertionError):
+                continue
+        return self._side
 
     @torch.no_grad()
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:

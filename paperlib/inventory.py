@@ -11,7 +11,7 @@ from paperlib import cub, data, downloads
 # A line each; data/README.md says more.
 TERMS = {
     "digits": "scikit-learn: BSD 3-Clause; the pictures: CC BY 4.0 as UCI states it",
-    "birds": "ours, MIT like the code",
+    **dict.fromkeys(data.DRAWN, "ours, MIT like the code"),
     "mnist": "Yann LeCun and Corinna Cortes; CC BY-SA 3.0 as usually stated",
     "stl10": "none stated; its pictures come from ImageNet, whose terms allow non-commercial research",
     "cub200": "non-commercial research and education only",
@@ -49,7 +49,7 @@ def take(name: str, data_root: str = "", allow_subset: bool = False, fetch: bool
     if wrong:
         raise data.DataError(f"Pictures of {found.title} that cannot be read to their end: "
                              f"{', '.join(map(str, wrong))}; fetch them again.")
-    kept = sorted(place.glob("drawn-*")) if name == "birds" else [place]
+    kept = sorted(place.glob("drawn-*")) if name in data.DRAWN else [place]
     return Entry(found.title, place.resolve(), sum(map(size_on_disk, kept)), *map(len, splits), len(found.classes),
                  TERMS[name])
 

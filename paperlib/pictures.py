@@ -25,9 +25,11 @@ class Pictures:
 
     `pictures[i]` is the i-th, normalised, (3, size, size) float32; `pixels(i)` the same as uint8 for the eye;
     `batch(indices)` several, (n, 3, size, size). `labels` is (n,) int64; `masks` is None or (n, size, size) uint8.
-    `boxes` and `parts` are None but for CUB-200-2011: see paperlib.cub.CubPictures.
+    `boxes` and `parts` are None but for CUB-200-2011: see paperlib.cub.CubPictures. `backgrounds` is (n,) numbers of
+    paperlib.birds.BACKGROUNDS for drawn birds, else None.
     """
 
+    backgrounds: torch.Tensor | None = None
     boxes: torch.Tensor | None = None
     parts: torch.Tensor | None = None
     part_names: tuple[str, ...] = ()
@@ -84,16 +86,21 @@ class Pictures:
 
     def subset(self, per_class: int) -> Pictures:
         """The first `per_class` pictures of each class, in their order; all of them for 0."""
+        return self if per_class == 0 else self._take(self.first(per_class))
+
+    def first(self, per_class: int) -> torch.Tensor:
+        """The numbers of the first `per_class` pictures of each class, in their order; of all pictures for 0."""
         if per_class == 0:
-            return self
-        keep = torch.cat([torch.nonzero(self.labels == c).flatten()[:per_class] for c in self.labels.unique()])
-        return self._take(keep.sort().values)
+            return torch.arange(len(self))
+        keep = [torch.nonzero(self.labels == c).flatten()[:per_class] for c in self.labels.unique()]
+        return torch.cat(keep).sort().values
 
     def _take(self, keep: torch.Tensor) -> Pictures:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.raw, other.labels = self.raw[keep.numpy()], self.labels[keep]
         other.masks = None if self.masks is None else self.masks[keep]
+        other.backgrounds = None if self.backgrounds is None else self.backgrounds[keep]
         return other
 
 

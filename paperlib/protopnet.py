@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from paperlib import backbone as backbones
 from paperlib import files
 from paperlib.concepts import check_option
-from paperlib.data import Pictures
+from paperlib.data import DRAWN, Pictures
 from paperlib.kmex import check_count
 from paperlib.measures import accuracy
 from paperlib.training import RECIPES, device, has_bf16
@@ -77,7 +77,7 @@ class Schedule:
 
 # Official, but for the CNN's own batches and augmentation, so that both learn from the same pictures. The embedded sets
 # have no ImageNet weights to start from: there ProtoPNet starts from the trained CNN's encoder, for a few epochs. Ours.
-SHORTENED = {"digits": {"warm": 2, "epochs": 4}, "birds": {"warm": 1, "epochs": 3}}
+SHORTENED = {"digits": {"warm": 2, "epochs": 4}, **dict.fromkeys(DRAWN, {"warm": 1, "epochs": 3})}
 SCHEDULES = {name: Schedule(batch_size=recipe.batch_size, augment=recipe.augment, **SHORTENED.get(name, {}))
              for name, recipe in RECIPES.items()}
 

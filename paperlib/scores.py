@@ -1,0 +1,175 @@
+"""What attribution and concept maps are scored by, where the truth is known. Each score is one number a picture.
+
+Quantus has the pointing game, relevance mass, sparseness and pixel flipping; tests hold ours to its numbers. Ours
+differ where maps are flat or constant on segments, as the paper's are: pixels that share the maximum share the hit
+(Quantus counts one if any of them lies on the mask), a map without positive part says nothing of place and scores the
+mask's area, and an empty mask gives "not a number" (Quantus: a hit).
+"""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+from sklearn.metrics import adjusted_rand_score, auc
+from sklearn.metrics.cluster import contingency_matrix
+from torch import nn
+from torchvision.transforms.functional import gaussian_blur
+
+from paperlib.attribution import check_target
+from paperlib.backbone import Backbone
+
+
+def pointing_game(att: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Whether a map's highest pixel lies on the mask (Zhang et al. 2016): att, mask (n, H, W) -> (n,) in 0..1.
+
+    Of several highest pixels, the share that lies on it. Not a number where the mask is empty. Raises ValueError for
+    shapes that differ, or NaN.
+    """
+    att, mask = _checked(att, mask)
+    highest = (att == att.amax(1, keepdim=True)).double()
+    return _nan_where_empty((highest * mask).sum(1) / highest.sum(1), mask)
+
+
+def relevance_mass(att: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Share of a map's positive part that lies on the mask (Arras et al. 2022): att, mask (n, H, W) -> (n,) in 0..1.
+
+    The mask's area where the map has no positive part. Not a number where the mask is empty. Errors as
+    `pointing_game`.
+    """
+    att, mask = _checked(att, mask)
+    positive = att.clamp_min(0)
+    positive = torch.where(positive.sum(1, keepdim=True) > 0, positive, 1.0)
+    return _nan_where_empty((positive * mask).sum(1) / positive.sum(1), mask)
+
+
+def gini(att: torch.Tensor) -> torch.Tensor:
+    """Sparseness: the Gini index of |att| (Chalasani et al. 2020), 0 for a flat map, near 1 for a single pixel.
+
+    att (n, H, W) -> (n,); 0 for a map that is zero.
+    """
+    a = att.flatten(1).double().abs().sort(1).values
+    n = a.shape[1]
+    total = a.sum(1)
+    index = ((2 * torch.arange(1, n + 1, device=a.device) - n - 1) * a).sum(1) / (n * total)
+    return torch.where(total > 0, index, 0.0)
+
+
+def shifted(x: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Pictures (n, 3, H, W) moved right and down by `pixels`; the edge's colours fill what comes in."""
+    return nn.functional.pad(x, (pixels, 0, pixels, 0), mode="replicate")[..., : x.shape[-2], : x.shape[-1]]
+
+
+def verdict_changes(att: torch.Tensor, moved: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Share of pixels whose verdict, above or below the map's mean, is another once the picture is `shifted`.
+
+    att, moved (n, H, W): the maps of a picture and of the same picture moved -> (n,). Compared is what both show.
+    Chance is one half for maps that are as often above as below. Raises ValueError for shapes that differ.
+    """
+    if att.shape != moved.shape or not 0 <= pixels < min(att.shape[1:]):
+        raise ValueError(f"maps of {tuple(att.shape)} and {tuple(moved.shape)}, moved by {pixels} pixels, do not fit.")
+    h, w = att.shape[1] - pixels, att.shape[2] - pixels
+    before, after = att[:, :h, :w].flatten(1), moved[:, pixels:, pixels:].flatten(1)
+    above = [a > a.mean(1, keepdim=True) for a in (before.double(), after.double())]
+    return (above[0] != above[1]).double().mean(1)
+
+
+@torch.no_grad()
+def flipping(net: Backbone, x: torch.Tensor, att: torch.Tensor, target, steps: int = 8, insert: bool = False,
+             blank: torch.Tensor | None = None, seed: int = 0) -> torch.Tensor:
+    """Deletion curve (Petsiuk et al. 2018): the probability of `target` as pixels go, the map's highest first.
+
+    x (n, 3, H, W), att (n, H, W) -> (n, steps + 1), from all pixels to none. What goes is replaced by `blank`
+    (n, 3, H, W), by default the picture blurred, so that no new edge appears. insert: the insertion curve, from the
+    blank picture to the whole. Equal pixels go in an order drawn from the seed. Raises ValueError for shapes that
+    differ, NaN, fewer than one step, or a class that there is not.
+    """
+    _check_maps(att)
+    if att.shape != (len(x), *x.shape[-2:]) or steps < 1:
+        raise ValueError(f"att is {tuple(att.shape)} for pictures {tuple(x.shape)} and {steps} steps: give one map of "
+                         f"each picture's size, and at least one step.")
+    x, target = x.to(net.device), check_target(target, len(x), net.n_classes).to(net.device)
+    blank = blurred(x) if blank is None else blank.to(net.device)
+    rank, pixels, curve = ranks(att, seed).to(net.device), att[0].numel(), []
+    for step in range(steps + 1):
+        gone = (rank < round(pixels * step / steps)).view(len(x), 1, *x.shape[-2:])
+        seen = torch.where(gone, *((x, blank) if insert else (blank, x)))
+        curve.append(net(seen).softmax(1).gather(1, target[:, None])[:, 0].cpu())
+    return torch.stack(curve, 1)
+
+
+def ranks(att: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """The rank of each pixel, 0 for the highest, (n, H, W) -> (n, H W); equal ones in an order drawn from the seed."""
+    flat = att.detach().cpu().flatten(1)
+    shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
+    order = shuffle[flat[:, shuffle].sort(dim=1, descending=True, stable=True).indices]
+    return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1]).expand_as(order))
+
+
+def blurred(x: torch.Tensor) -> torch.Tensor:
+    """Pictures (n, 3, H, W) out of focus: a Gaussian whose deviation is a tenth of the side."""
+    sigma = min(x.shape[-2:]) / 10
+    kernel = min(2 * round(2 * sigma) + 1, 2 * ((min(x.shape[-2:]) - 1) // 2) + 1)
+    return gaussian_blur(x, [kernel, kernel], [sigma, sigma])
+
+
+def area_under(curves: torch.Tensor) -> torch.Tensor:
+    """Area under curves (n, steps + 1) over a fraction from 0 to 1 -> (n,)."""
+    place = np.linspace(0, 1, curves.shape[1])
+    return torch.tensor([auc(place, curve) for curve in curves.double().numpy()], dtype=torch.float64)
+
+
+def part_match(segments, parts) -> dict[str, float]:
+    """How well one picture's segments match its parts: adjusted Rand index, purity, and mean best IoU of the parts.
+
+    segments (h, w) ids of a concept map, parts (H, W) numbers, H and W multiples of h and w: 0 is the background,
+    negative is unknown and left out. Purity: the share of pixels whose part is the commonest of their segment. IoU: of
+    each part but the background with the segment that fits it best. Raises ValueError for sizes that do not fit, or a
+    picture without a part.
+    """
+    segments, parts = np.asarray(segments), np.asarray(parts)
+    times = [n // m for n, m in zip(parts.shape, segments.shape, strict=True)]
+    if [n * t for n, t in zip(segments.shape, times, strict=True)] != list(parts.shape):
+        raise ValueError(f"segments {segments.shape} and parts {parts.shape} do not fit: the parts' sides must be "
+                         f"multiples of the segments'.")
+    known = parts >= 0
+    s, p = np.kron(segments, np.ones(times, dtype=segments.dtype))[known], parts[known]
+    if not (p > 0).any():
+        raise ValueError("parts has no part but the background: leave such a picture out.")
+    table = contingency_matrix(p, s)
+    union = table.sum(1, keepdims=True) + table.sum(0) - table
+    iou = (table / union).max(1)[np.unique(p) > 0]
+    return {"ARI": adjusted_rand_score(p, s), "purity": table.max(0).sum() / len(p), "IoU": float(iou.mean())}
+
+
+def interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """Bootstrap interval of a mean over pictures: values (n,), "not a number" left out -> (low, high), percentiles.
+
+    Raises ValueError for fewer than two numbers.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        raise ValueError(f"values holds {len(values)} numbers: an interval needs two or more.")
+    found = bootstrap((values,), np.mean, n_resamples=2000, confidence_level=level, method="percentile",
+                      rng=np.random.default_rng(seed)).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _check_maps(att):
+    if att.ndim != 3 or 0 in att.shape or not torch.isfinite(att).all():
+        raise ValueError(f"maps must be (n, H, W) without NaN, but they are {tuple(att.shape)}: check the network and "
+                         f"the pictures.")
+
+
+def _checked(att, mask):
+    """Both as (n, H W), double and bool."""
+    att, mask = torch.as_tensor(att).cpu(), torch.as_tensor(mask).cpu()
+    _check_maps(att)
+    if mask.shape != att.shape:
+        raise ValueError(f"mask is {tuple(mask.shape)} and the maps are {tuple(att.shape)}: bring them to one size "
+                         f"first (attribution.upsample).")
+    return att.flatten(1).double(), mask.flatten(1).bool()
+
+
+def _nan_where_empty(score, mask):
+    return torch.where(mask.any(1), score, torch.nan)
