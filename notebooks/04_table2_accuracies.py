@@ -57,13 +57,16 @@ from paperlib.study import open_studies
 studies = open_studies(globals())
 
 # %% [markdown]
-# ## Six ways to a class
+# ## Seven ways to a class
 #
 # - **CNN**: the network itself, the largest logit $z \cdot c_j$ (eq. 2).
 # - **KMEx**: the class of the centroid nearest to the embedding $z$ (section 3.2), with one or $K/C$ centroids a class.
 # - **B4, B34, B234**: each pixel of the composite features $q_h$ (eq. 8) takes the nearest of all $K$ prototypes (eq. 9),
 #   and the class with most pixels wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last three.
 # - **ProtoPNet**: the baseline. The similarity of its best patch to each of the $K$ prototypes goes through a linear layer.
+# - **Soft-CAM** (Djoumessi and Berens 2025), which the paper does not measure: the network with its classifier moved before
+#   the pooling. By Theorem 1 that alone changes no prediction; this row is the network after an epoch of training with a
+#   penalty on its evidence (notebook 08).
 
 # %%
 def depths(study):
@@ -77,6 +80,7 @@ def accuracies(study):
     for k in study.few_and_many():
         found[f"KMEx (K/C={k})"] = {split: study.kmex(k).score(*study.embeddings(split)) for split in ("train", "test")}
     found["ProtoPNet"] = study.protopnet_manifest["accuracy"]
+    found["Soft-CAM"] = {split: study.softcam_accuracy(split) for split in ("train", "test")}
     for name, depth in depths(study).items():
         found[name] = {split: study.evaluate(depth, split)["accuracy"] for split in ("train", "test")}
     return {name: {split: 100 * row[split] for split in ("train", "test")} for name, row in found.items()}

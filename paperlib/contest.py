@@ -5,13 +5,15 @@ the birds' boxes, and discs around their parts' locations.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.cluster import KMeans
 
@@ -28,7 +30,7 @@ DISC = 15 / 224  # radius of a part's disc in sides of a picture: the pointing g
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures that the network gets right, and what a map of the predicted class should find in them.
+    """Pictures, by default those that the network gets right, and what a map of the predicted class should find there.
 
     numbers (n,): the pictures', in the test set; target, rival (n,): the class predicted and the runner-up; object,
     parts (n, H, W) bool: where the object is, and where its parts are (for the drawn birds those alone that tell
@@ -42,17 +44,22 @@ class Task:
     parts: torch.Tensor
 
 
-def task(study: Study, per_class: int = 0) -> Task:
-    """The task on the first per_class test pictures of each class (0: all). Raises ValueError where there is no truth.
+def task(study: Study, per_class: int = 0, most: int = 0, only_right: bool = True) -> Task:
+    """The task on the first per_class test pictures of each class (0: all), thinned evenly to `most` (0: all).
 
-    The truth are masks of the parts (birds), or boxes and parts (CUB-200-2011).
+    only_right leaves out what the network gets wrong. Raises ValueError where there is no truth: it is masks of the
+    parts (birds), or boxes and parts (CUB-200-2011); and where fewer than two pictures are left.
     """
     if not known(study):
         raise ValueError(f"{study.data.title} has no masks or boxes: take the birds or CUB-200.")
     Z, y = (torch.as_tensor(a) for a in study.embeddings("test"))
     best = study.trained.classify(Z.to(study.trained.device)).topk(2).indices.cpu()
     few = study.data.test.first(per_class)
-    few = few[best[few, 0] == y[few]]
+    few = few[best[few, 0] == y[few]] if only_right else few
+    few = few[np.linspace(0, len(few) - 1, min(most or len(few), len(few))).round().astype(int)]
+    if len(few) < 2:
+        raise ValueError(f"the network gets {len(few)} of these pictures of {study.data.title} right, too few to score "
+                         f"maps on: train it longer, or set only_right=False.")
     (target, rival), labels = best[few].T, part_labels(study, few)
     parts = labels > 0
     if study.dataset in data.DRAWN:
@@ -98,21 +105,21 @@ def _paper(explainers, net, x, target):
     return upsample(att, x.shape[-2:], "bilinear" if len(explainers) == 1 else "nearest")
 
 
-def contest(study: Study, per_class: int = 0, steps: int = 8, batch: int = 8) -> dict[str, dict[str, np.ndarray]]:
+def contest(study: Study, todo: Task, steps: int = 8, batch: int = 8) -> dict[str, dict[str, np.ndarray]]:
     """Each method's SCORES on the task's pictures: method -> score -> (n,). Kept, for it takes minutes.
 
     Mass above mean is that of the map less its mean, for zero is arbitrary: one vector added to all columns changes
     every map and no prediction (notebook 01). Deletion and insertion are areas under the curves of `scores.flipping`,
-    of the network that is explained (Soft-CAM's is its own); a verdict is compared after a shift of a 24th of the
-    picture's side.
+    of the network that is explained (Soft-CAM's is its own); verdicts are compared after a shift of a 24th of the
+    picture's side, of every third picture (not a number for the others).
     """
-    found, todo = {}, task(study, per_class)
+    found, which = {}, hashlib.sha256(torch.stack([todo.numbers, todo.target, todo.rival]).numpy().tobytes())
     for name, method in methods(study).items():
         def compute(name=name, method=method):
             parts = [_scored(study, name, method, todo, where, steps) for where in
                      torch.arange(len(todo.numbers)).split(batch)]
             return {score: torch.cat([part[score] for part in parts]) for score in SCORES}
-        kept = study.kept("contest", {"method": name, "per_class": per_class, "steps": steps}, compute)
+        kept = study.kept("contest", {"method": name, "pictures": which.hexdigest()[:16], "steps": steps}, compute)
         found[name] = {score: x.numpy() for score, x in kept.items()}
     return found
 
@@ -121,20 +128,47 @@ def _scored(study, name, method, todo, where, steps):
     x, target = study.data.test.batch(todo.numbers[where]), todo.target[where]
     net, by = study.trained, max(1, study.data.size // 24)
     explained = study.softcam if name == "Soft-CAM" else net
-    att, moved = method(net, x, target).cpu(), method(net, scores.shifted(x, by), target).cpu()
+    att, third = method(net, x, target).cpu(), where % 3 == 0
+    verdicts = torch.full((len(x),), torch.nan, dtype=torch.float64)
+    if third.any():
+        moved = method(net, scores.shifted(x[third], by), target[third]).cpu()
+        verdicts[third] = scores.verdict_changes(att[third], moved, by)
     curves = [scores.area_under(scores.flipping(explained, x, att, target, steps, insert)) for insert in (False, True)]
     masks = (todo.object[where], todo.parts[where])
     above = att - att.mean((1, 2), keepdim=True)
     found = [scores.pointing_game(att, m) for m in masks]
     found += [scores.relevance_mass(a, m) for a in (att, above) for m in masks]
-    return dict(zip(SCORES, (*found, *curves, scores.verdict_changes(att, moved, by), scores.gini(att)), strict=True))
+    return dict(zip(SCORES, (*found, *curves, verdicts, scores.gini(att)), strict=True))
 
 
-def costs(study: Study, n: int = 16, repeats: int = 3) -> dict[str, float]:
+def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of several networks as one number for each picture: the mean over the networks that it was scored on.
+
+    networks: the task and the `contest` of each. Returns method -> score -> (pictures,), as `contest`.
+    """
+    frames = [pd.DataFrame({(method, score): x for method, row in found.items() for score, x in row.items()},
+                           index=todo.numbers.numpy()) for todo, found in networks]
+    mean = pd.concat(frames).groupby(level=0).mean()
+    return {method: {score: mean[method, score].to_numpy() for score in row} for method, row in networks[0][1].items()}
+
+
+def unlike(a, b, seed: int = 0) -> int:
+    """Whether score a is above b on the same pictures, 1, below, -1, or cannot be told from it, 0.
+
+    a, b (n,): told apart are those whose mean difference has a 95 % interval without zero.
+    """
+    gap = np.asarray(a) - np.asarray(b)
+    if not np.nanmax(np.abs(gap)) > 0:
+        return 0
+    low, high = scores.interval(gap, seed)
+    return int(low > 0) - int(high < 0)
+
+
+def costs(study: Study, n: int = 8, repeats: int = 5) -> dict[str, float]:
     """Seconds of each method in forward passes of the same batch of n pictures, medians of `repeats` in one run.
 
     B4, B34 and B234 come with their concept map among the predicted class's prototypes. The forward pass is timed
-    before each method anew, so that a machine that slows down slows both.
+    before each call anew, so that a machine that slows down slows both. What costs ten passes or more is timed once.
     """
     net, x = study.trained, study.data.test.batch(range(min(n, len(study.data.test))))
     x = x.to(net.device, memory_format=torch.channels_last)
@@ -143,8 +177,11 @@ def costs(study: Study, n: int = 16, repeats: int = 3) -> dict[str, float]:
     found = {}
     for name, method in timed.items():
         net(x)  # warm again, whatever ran before
-        found[name] = median(_seconds(lambda: method(net, x, target)) / _seconds(lambda: net(x))  # noqa: B023
-                             for _ in range(repeats))
+        ratios = []
+        while not ratios or (ratios[0] < 10 and len(ratios) < repeats):
+            alone = _seconds(net, x)
+            ratios.append(_seconds(method, net, x, target) / alone)
+        found[name] = median(ratios)
     return found
 
 
@@ -153,11 +190,11 @@ def _with_concepts(explainers, net, x, target):
     return upstream(features, net.C, explainers, predicted_class(net, features), return_segments=True)
 
 
-def _seconds(f) -> float:
+def _seconds(f, *arguments) -> float:
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     start = perf_counter()
-    f()
+    f(*arguments)
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return perf_counter() - start

@@ -149,12 +149,12 @@ FIRST_TEST_BIRD = 100_000  # pictures are drawn from (seed, species, number): te
 SPARROWS, SPARROWS_PER_CLASS, SHORTCUT = 8, {"train": 60, "test": 30}, 0.95
 
 
-def _birds(request, title="drawn birds", counts=BIRDS_PER_CLASS, species=None, shortcut=0.0):
-    pictures = {}
+def _birds(request, name="birds", title="drawn birds", counts=None, species=None, shortcut=0.0):
+    pictures, counts = {}, counts or BIRDS_PER_CLASS
     for word, start in {"train": 0, "test": FIRST_TEST_BIRD}.items():
         per_class = request.counts[word] or counts[word]
         tied = shortcut if word == "train" else 0.0
-        parameters = {"dataset": f"birds-{word}", "per_class": per_class, "seed": request.seed, "size": request.size,
+        parameters = {"dataset": f"{name}-{word}", "per_class": per_class, "seed": request.seed, "size": request.size,
                       "species": species, "shortcut": tied, "code": files.sha256(Path(birds.__file__))[:16]}
 
         def compute(path, per_class=per_class, start=start, tied=tied):
@@ -236,8 +236,9 @@ def _folder(request):
 
 
 _sparrows = partial(_birds, counts=SPARROWS_PER_CLASS, species=SPARROWS)
-LOADERS = {"digits": _digits, "birds": _birds, "sparrows": partial(_sparrows, title="eight sparrows"),
-           "shortcut": partial(_sparrows, title="eight sparrows with a shortcut", shortcut=SHORTCUT),
+LOADERS = {"digits": _digits, "birds": _birds, "sparrows": partial(_sparrows, name="sparrows", title="eight sparrows"),
+           "shortcut": partial(_sparrows, name="shortcut", title="eight sparrows with a shortcut",
+                               shortcut=SHORTCUT),
            "mnist": _mnist, "stl10": _stl10, "cub200": _cub200, "folder": _folder}
 DRAWN = ("birds", "sparrows", "shortcut")
 EMBEDDED = ("digits", *DRAWN)

@@ -151,13 +151,14 @@ def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, 
     return figure
 
 
-def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "") -> Figure:
-    """A cloud for each name: points[name] is (x, y), each (n,)."""
+def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "", zero: bool = True) -> Figure:
+    """A cloud for each name: points[name] is (x, y), each (n,). zero: whether y's zero is drawn as a line."""
     figure, axis = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
     for i, (name, (x, y)) in enumerate(points.items()):
         axis.scatter(x, y, s=28, color=PALETTE[i], marker="XosD^v"[i], edgecolors="white", linewidths=0.4, label=name)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    if zero:
+        axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     axis.legend(fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
@@ -452,6 +453,54 @@ def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
             image = overlay(axis, picture, each[i], limit)
             axis.set_title(name if i == 0 else "", fontsize=9)
     figure.colorbar(image, ax=axes, label="attribution less its mean", shrink=min(1, 1.6 / n + 0.1))
+    return figure
+
+
+def panel(pictures, maps: dict[str, list], titles, outlines=None) -> Figure:
+    """Attribution maps of several methods on the same pictures: a row for each picture, a column for each method.
+
+    pictures (3, H, W) uint8; maps[name] holds a map (h, w) for each. Methods have units of their own, so each map is
+    divided by its largest absolute value; then all share one scale from -1 to 1. outlines: masks (H, W), drawn round.
+    """
+    n = len(pictures)
+    figure, axes = plt.subplots(n, len(maps) + 1, figsize=(1.06 * len(maps) + 3.0, 0.98 * n + 0.5), squeeze=False,
+                                layout="constrained")
+    for i, picture in enumerate(pictures):
+        show(axes[i, 0], picture)
+        axes[i, 0].set_ylabel(textwrap.fill(titles[i], 14), fontsize=7, rotation=0, ha="right", va="center")
+        for axis, (name, each) in zip(axes[i, 1:], maps.items(), strict=True):
+            att = _array(each[i])
+            image = overlay(axis, picture, att / max(np.abs(att).max(), 1e-12), 1.0)
+            axis.set_title(textwrap.fill(name, 11) if i == 0 else "", fontsize=8)
+        if outlines is not None and _array(outlines[i]).any():
+            for axis in axes[i]:
+                axis.contour(_array(outlines[i]), levels=[0.5], colors="black", linewidths=0.4)
+    figure.colorbar(image, ax=axes, label="share of the map's largest", shrink=min(1, 1.8 / n + 0.1), aspect=15)
+    return figure
+
+
+def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None) -> Figure:
+    """Means and intervals: found[row][score] is (mean, low, high); a row for each name, a panel for each of `labels`.
+
+    labels: score -> what stands below its panel. lines: score -> a reference, drawn dashed.
+    """
+    names = list(found)
+    figure, axes = plt.subplots(1, len(labels), figsize=(1.9 + 1.75 * len(labels), 1.0 + 0.27 * len(names)),
+                                sharey=True, squeeze=False, layout="constrained")
+    for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
+        mean, low, high = np.array([found[name][score] for name in names]).T
+        axis.errorbar(mean, range(len(names)), xerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2,
+                      color=PALETTE[0], elinewidth=1)
+        if lines and score in lines:
+            axis.axvline(lines[score], color="0.5", linestyle="--", linewidth=0.8)
+        axis.set_xlabel(label, fontsize=8)
+        axis.grid(axis="y", color="0.93")
+        axis.tick_params(axis="y", length=0)
+        axis.tick_params(labelsize=8)
+        axis.locator_params(axis="x", nbins=4)
+    axes[0, 0].set(ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_yticks(range(len(names)), names)
+    sns.despine(figure)
     return figure
 
 

@@ -49,7 +49,7 @@ def take(name: str, data_root: str = "", allow_subset: bool = False, fetch: bool
     if wrong:
         raise data.DataError(f"Pictures of {found.title} that cannot be read to their end: "
                              f"{', '.join(map(str, wrong))}; fetch them again.")
-    kept = sorted(place.glob("drawn-*")) if name in data.DRAWN else [place]
+    kept = sorted(place.glob(f"drawn-{name}-*")) if name in data.DRAWN else [place]
     return Entry(found.title, place.resolve(), sum(map(size_on_disk, kept)), *map(len, splits), len(found.classes),
                  TERMS[name])
 

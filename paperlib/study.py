@@ -87,8 +87,12 @@ class Study:
 
     @cached_property
     def manifest(self) -> dict:
-        """The checkpoint's manifest: settings, recipe, accuracies, seconds, versions."""
-        return self._checkpoint[1]
+        """The checkpoint's manifest: settings, recipe, seconds, versions; and the accuracy on each split (eq. 2)."""
+        return {**self._checkpoint[1], "accuracy": {split: self._accuracy(split) for split in self._splits}}
+
+    def _accuracy(self, split: str) -> float:
+        (Z, y), net = self.embeddings(split), self.trained
+        return measures.accuracy(y, net.classify(torch.as_tensor(Z, device=net.device)).argmax(1).cpu())
 
     def untrained(self) -> backbones.Backbone:
         """The backbone as it is before training: its first weights depend on the seed alone."""
@@ -139,7 +143,7 @@ class Study:
     def _train(self, path: Path) -> tuple[files.Tensors, dict]:
         net = self.untrained()
         report = training.train(net.model, self.data.train, self.recipe, self.seed, files.unfinished(path))
-        return net.model.state_dict(), {"training": report, "accuracy": self._hits(net.model)}
+        return net.model.state_dict(), {"training": report}
 
     def _hits(self, model: torch.nn.Module) -> dict[str, float]:
         """Accuracy on each split."""
@@ -160,7 +164,7 @@ class Study:
 
     def _key(self, parameters: dict) -> dict:
         """The version is part of it: what an older way of computing gave is not taken for a newer one's."""
-        return {"dataset": self.dataset, "checkpoint": self.manifest["sha256"][:16], "size": self.data.size,
+        return {"dataset": self.dataset, "checkpoint": self._checkpoint[1]["sha256"][:16], "size": self.data.size,
                 "paperlib": __version__, **parameters}
 
     def _address(self, kind: str, parameters: dict) -> Path:
@@ -351,16 +355,26 @@ class Study:
         return self.finetuned(SOFTCAM_L1)[0]
 
     def finetuned(self, l1: float = 0.0, l2: float = 0.0, epochs: int = 1) -> tuple[SoftCAM, dict]:
-        """Soft-CAM after fine-tuning with these penalties, and its manifest with accuracies on both splits."""
+        """Soft-CAM after fine-tuning with these penalties, and its manifest. Steps are a fifth of the CNN's own."""
         recipe = replace(self.recipe, epochs=epochs, lr=self.recipe.lr / 5)
         soft = SoftCAM(self.trained)
 
         def compute(path):
             report = finetune(soft, self.data.train, recipe, l1, l2, self.seed, files.unfinished(path))
-            return soft.state_dict(), {"training": report, "accuracy": self._hits(soft)}
+            return soft.state_dict(), {"training": report}
         tensors, manifest = files.cached("softcam", self._key({"l1": l1, "l2": l2, "recipe": asdict(recipe)}), compute)
         soft.load_state_dict(tensors)
         return ready(soft), manifest
+
+    def softcam_accuracy(self, split: str = "test", l1: float = SOFTCAM_L1, l2: float = 0.0) -> float:
+        """The accuracy of `finetuned` on a split, a fraction."""
+        pictures, (soft, manifest) = self._splits[split], self.finetuned(l1, l2)
+
+        def compute():
+            predicted = training.predictions(soft, pictures)
+            return {"accuracy": torch.tensor(measures.accuracy(pictures.labels, predicted), dtype=torch.float64)}
+        key = {"split": split, "fingerprint": self.data.fingerprint, "softcam": manifest["sha256"][:16]}
+        return self._cached("accuracy", key, compute)[0]["accuracy"].item()
 
     def kept(self, kind: str, parameters: Mapping, compute) -> files.Tensors:
         """Tensors of `compute()` that depend on `parameters` and on this study's pictures, network and prototypes."""
@@ -387,6 +401,8 @@ class Study:
                 self._evaluate_together(split)
             for k in self.few_and_many():
                 self.kmex(k)
+            for split in self._splits:
+                self.softcam_accuracy(split)
             self.patch_embeddings("train")
             return {"done": torch.ones(1)}, {"seconds": round(perf_counter() - start, 2)}
         if tables:
@@ -481,7 +497,7 @@ class Study:
         return {**asdict(self), **paths, "title": self.data.title, "classes": len(self.data.classes),
                 "train": len(self.data.train), "test": len(self.data.test), "size": self.data.size,
                 "epochs": self.recipe.epochs, "prototypes_per_class": self.k,
-                "checkpoint": self.manifest["sha256"][:16]}
+                "checkpoint": self._checkpoint[1]["sha256"][:16]}
 
 
 def open_studies(parameters: Mapping) -> list[Study]:

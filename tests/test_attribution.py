@@ -168,3 +168,13 @@ def test_upstream_bad_input(features, C, explainers):
     ]:
         with pytest.raises(ValueError, match=message):
             upstream(**{"features": features, "C": C, "explainers": explainers, "target": 0, **options})
+
+
+def test_segments_come_with_the_maps_from_one_pass(features, C, explainers):
+    target = torch.tensor([0, 2, 1, 1, 0])
+    alone = upstream(features, C, explainers, target)
+    maps, segments = upstream(features, C, explainers, target, return_segments=True)
+    assert list(maps) == list(segments) == [e.name for e in explainers]
+    for e in explainers:
+        assert torch.equal(maps[e.name], alone[e.name])
+        assert torch.equal(segments[e.name], e.maps_from_features(features, target))

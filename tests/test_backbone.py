@@ -392,3 +392,24 @@ def test_imagenet_weights_that_were_put_into_the_folder_are_used(hub):
     path.write_bytes(b"half")
     with pytest.raises(ValueError, match="could not be had"):
         build("resnet18", 3, "imagenet")
+
+
+# The stride
+
+@pytest.mark.parametrize("name, stride", [("resnet18", 32), ("mobilenet_v2", 32)])
+def test_stride_of_torchvisions_networks(name, stride):
+    assert build(name, 2, probe=(3, 32, 32)).stride == stride
+
+
+def test_stride_of_a_network_that_takes_one_size_only():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.fc = nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            if x.shape[-1] != 48:
+                raise ValueError("48 pixels only")
+            return self.fc(self.one(x).mean((2, 3)))
+
+    assert Backbone(Fixed(), ("one",), "fc", (3, 48, 48)).stride == 4

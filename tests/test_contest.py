@@ -20,6 +20,7 @@ def study():
 
 def test_task_is_what_the_network_gets_right_and_its_truth_the_masks(study):
     test, todo = study.data.test, contest.task(study)
+    assert len(contest.task(study, only_right=False).numbers) == 16 > len(todo.numbers) > 1
     logits = study.trained(test.batch(range(len(test))))
     right = (logits.argmax(1) == test.labels).nonzero().flatten()
     assert torch.equal(todo.numbers, right)
@@ -31,8 +32,9 @@ def test_task_is_what_the_network_gets_right_and_its_truth_the_masks(study):
 
 
 def test_task_takes_the_first_of_each_class(study):
-    one = contest.task(study, 1)
-    assert set(one.numbers.tolist()) == set(contest.task(study).numbers.tolist()) & set(range(0, 16, 2))
+    one = contest.task(study, 1, only_right=False)
+    assert one.numbers.tolist() == list(range(0, 16, 2))
+    assert contest.task(study, 1, most=3, only_right=False).numbers.tolist() == [0, 8, 14]
 
 
 def test_cub_parts_are_discs_the_rest_of_the_box_unknown(drawn):  # noqa: F811
@@ -53,9 +55,8 @@ def test_cub_parts_are_discs_the_rest_of_the_box_unknown(drawn):  # noqa: F811
 def test_contest_scores_each_method_and_keeps_it(study, monkeypatch):
     test = study.data.test
     few = contest.Task(torch.arange(3), test.labels[:3], test.labels[:3] + 1, test.masks[:3] > 0, test.masks[:3] > 3)
-    monkeypatch.setattr(contest, "task", lambda *_: few)
     monkeypatch.setattr(contest.baselines, "RISE_MASKS", 4)
-    found = contest.contest(study, 1, steps=2)
+    found = contest.contest(study, few, steps=2)
     assert list(found)[:5] == ["B4", "B34", "B234", "Soft-CAM", "saliency"] and "RISE" in found
     x, target = study.data.test.batch(few.numbers), few.target
     att = contest.methods(study)["saliency"](study.trained, x, target)
@@ -67,7 +68,7 @@ def test_contest_scores_each_method_and_keeps_it(study, monkeypatch):
     np.testing.assert_allclose(found["saliency"]["deletion"], deletion, rtol=1e-3)
     assert {name: len(row["Gini"]) for name, row in found.items()} == dict.fromkeys(found, 3)
     monkeypatch.setattr(contest, "_scored", None)  # what is kept is not computed again
-    again = contest.contest(study, 1, steps=2)
+    again = contest.contest(study, few, steps=2)
     assert all(np.array_equal(again[m][s], found[m][s], equal_nan=True) for m in found for s in found[m])
 
 
@@ -94,10 +95,32 @@ def test_concept_contest_scores_maps_and_the_floor(study):
     assert np.allclose(found["B4", 1]["ARI"], 0)  # one prototype, one segment
 
 
+def test_pooled_is_the_mean_over_the_networks_that_scored_a_picture():
+    def one(numbers, values):
+        todo = contest.Task(torch.tensor(numbers), *[None] * 4)
+        return todo, {"a": {"Gini": np.array(values)}}
+    found = contest.pooled([one([4, 7], [1.0, 3.0]), one([7, 9], [5.0, np.nan])])
+    np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 4.0, np.nan])
+
+
+def test_unlike_needs_an_interval_without_zero():
+    x = np.random.default_rng(0).normal(size=200)
+    assert contest.unlike(x + 1, x) == 1 and contest.unlike(x - 1, x) == -1 and contest.unlike(x, x) == 0
+    assert contest.unlike(x, x[::-1]) == 0
+
+
 def test_table_has_means_within_their_intervals():
     found = contest.table({"a": {"Gini": np.array([0.1, 0.5, np.nan, 0.9])}})
     mean, low, high = found["a"]["Gini"]
     assert mean == pytest.approx(0.5) and low < mean < high
+
+
+def test_a_network_that_is_never_right(study, monkeypatch):
+    Z, y = study.embeddings("test")
+    monkeypatch.setattr(Study, "embeddings", lambda *_: (Z * 0 - 1e3, y))
+    monkeypatch.setattr(study.trained, "classify", lambda z: torch.eye(8)[(torch.as_tensor(y) + 1) % 8])
+    with pytest.raises(ValueError, match="gets 0 of these pictures of eight sparrows right, too few"):
+        contest.task(study)
 
 
 def test_data_without_truth():

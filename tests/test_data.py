@@ -34,7 +34,8 @@ def no_network(monkeypatch):
 # Any data set
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(data.DataError, match=r"no data set named 'cifar'.*digits, birds, mnist, stl10, cub200, folder"):
+    with pytest.raises(data.DataError, match=r"no data set named 'cifar'.*digits, birds, sparrows, shortcut, "
+                                             "mnist, stl10, cub200, folder"):
         data.load("cifar")
 
 
@@ -510,3 +511,30 @@ def test_stl10_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setitem(data.ARCHIVES, "stl10", Archive("STL10", "http://127.0.0.1:9/s.tar.gz", "0", "stl10_binary"))
     with pytest.raises(data.DataError, match="STL10 is not in .*stl10_binary and could not be downloaded from"):
         data.load("stl10", tmp_path)
+
+
+# Sparrows, and the shortcut
+
+def test_a_shortcut_ties_backgrounds_in_training_only():
+    found = {name: data.load(name, size=32) for name in ("sparrows", "shortcut")}
+    for name, low, high in (("sparrows", 0.15, 0.35), ("shortcut", 0.9, 1.0)):
+        train, test = found[name].train, found[name].test
+        assert low < (train.backgrounds == train.labels % 4).double().mean() < high
+        assert 0.15 < (test.backgrounds == test.labels % 4).double().mean() < 0.35
+        assert len(train) == 8 * 60 and len(test) == 8 * 30 and len(found[name].classes) == 8
+        assert (train.masks > 0).any((1, 2)).all()
+    assert torch.equal(found["sparrows"].test.raw, found["shortcut"].test.raw)
+    assert not torch.equal(found["sparrows"].train.raw, found["shortcut"].train.raw)
+    assert found["sparrows"].fingerprint != found["shortcut"].fingerprint
+
+
+def test_backgrounds_go_with_their_pictures():
+    whole, part = (data.load("sparrows", size=32, test_per_class=n).test for n in (0, 2))
+    keep = whole.first(2)
+    assert torch.equal(part.backgrounds, whole.backgrounds[keep]) and torch.equal(part.raw, whole.raw[keep])
+    assert data.load("digits").test.backgrounds is None
+
+
+def test_sparrows_are_the_birds_own_pictures():
+    assert torch.equal(data.load("sparrows", size=32, train_per_class=2).train.raw,
+                       data.load("birds", size=32, train_per_class=2).train.raw[:16])

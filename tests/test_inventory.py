@@ -51,7 +51,8 @@ def test_every_picture_is_read_and_all_that_break_off_are_named(own, capsys):
 
 
 @pytest.mark.parametrize("argv, message", [
-    (["cifar"], "There is no data set named 'cifar'; the known ones are digits, birds, mnist, stl10, cub200, folder."),
+    (["cifar"], "There is no data set named 'cifar'; the known ones are digits, birds, sparrows, shortcut, mnist, "
+                "stl10, cub200, folder."),
     (["digits", "--allow-subset"], "--allow-subset goes with cub200 only."),
     (["mnist", "--segmentations"], "--segmentations goes with cub200 only."),
     (["cub200", "--segmentations", "--check"], "--check downloads nothing; leave it out to fetch the segmentations."),

@@ -153,15 +153,16 @@ def test_two_studies_train_once(fresh_cache, monkeypatch):
     assert calls == [1] * 4
 
 
-def test_training_that_was_stopped_while_it_was_measured_is_not_lost(fresh_cache, monkeypatch):
+def test_training_that_was_stopped_while_it_was_measured_is_not_lost(fresh_cache, monkeypatch, computed):
     few = replace(TINY, train_per_class=2, test_per_class=1)
 
     def stop(*_):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "predictions", stop)
+        patch.setattr(Study, "embeddings", stop)
         again(few).manifest  # noqa: B018 - computed when asked for
-    assert again(few).manifest["training"]["gone_on_from_epoch"] == 1
+    assert set(again(few).manifest["accuracy"]) == {"train", "test"}
+    assert computed.count("checkpoint") == 1
     assert not list(fresh_cache.glob("*unfinished*"))
 
 
@@ -205,6 +206,8 @@ def test_own_network_is_known_by_its_code_not_its_folder(fresh_cache, tmp_path):
 # What is computed from it
 
 def test_embeddings_are_cached_and_those_of_the_network(tiny, computed):
+    for path in files.cache_folder().glob("embeddings-*"):
+        path.unlink()
     for split, n in {"train": 80, "test": 40}.items():
         Z, y = tiny.embeddings(split)
         pictures = getattr(tiny.data, split)
@@ -349,7 +352,39 @@ def test_settings_are_plain_and_name_no_folder(tiny, tmp_path):
 
 def test_settings_of_ones_own_files_name_no_folder(fresh_cache, tmp_path, monkeypatch):
     own = replace(TINY, backbone=str(tmp_path / "nets.py") + ":make", weights=str(tmp_path / "w.pth"))
-    monkeypatch.setattr(study.Study, "manifest", {"sha256": "0" * 64})
+    monkeypatch.setattr(study.Study, "_checkpoint", ({}, {"sha256": "0" * 64}))
     settings = own.settings()
     assert (settings["backbone"], settings["weights"]) == ("nets.py:make", "w.pth")
     assert str(tmp_path) not in json.dumps(settings)
+
+
+# Soft-CAM
+
+def test_softcam_is_trained_once_for_each_penalty(tiny, computed):
+    soft, manifest = tiny.finetuned(1e-3)
+    assert manifest["training"]["l1"] == 1e-3 and manifest["training"]["recipe"]["epochs"] == 1
+    assert manifest["training"]["recipe"]["lr"] == pytest.approx(tiny.recipe.lr / 5)
+    same, _ = again(tiny).finetuned(1e-3)
+    assert computed.count("softcam") == 1
+    x = tiny.data.test.batch(range(8))
+    assert torch.equal(soft(x), same(x)) and torch.equal(again(tiny).softcam(x), soft(x))
+    other, _ = tiny.finetuned(0.1)
+    assert computed.count("softcam") == 2 and not torch.equal(other(x), soft(x))
+    # The trained network is not touched by it.
+    assert torch.equal(tiny.trained(x), again(tiny).trained(x))
+
+
+def test_softcam_accuracy_is_that_of_its_predictions(tiny, computed):
+    test = tiny.data.test
+    hits = tiny.softcam(test.batch(range(len(test)))).argmax(1).cpu() == test.labels
+    assert tiny.softcam_accuracy() == pytest.approx(hits.double().mean().item())
+    assert again(tiny).softcam_accuracy("test") == tiny.softcam_accuracy() and computed.count("accuracy") == 1
+
+
+def test_kept_depends_on_its_parameters_and_the_study(tiny, computed):
+    def value(x):
+        return lambda: {"x": torch.tensor(float(x))}
+    assert tiny.kept("mine", {"a": 1}, value(1))["x"] == 1 and tiny.kept("mine", {"a": 1}, value(9))["x"] == 1
+    assert tiny.kept("mine", {"a": 2}, value(2))["x"] == 2
+    assert replace(tiny, prototypes_per_class=3).kept("mine", {"a": 1}, value(3))["x"] == 3
+    assert computed.count("mine") == 3

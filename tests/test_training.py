@@ -202,3 +202,16 @@ def test_predictions_are_the_largest_logits_in_evaluation(monkeypatch):
     with torch.no_grad():
         expected = [int(model(asked[i][None])[0].argmax()) for i in range(len(asked))]
     assert found.tolist() == expected and not model.training
+
+
+def test_another_loss_is_what_is_minimised():
+    seen = []
+
+    def loss_of(output, labels):
+        seen.append((output.shape, output.dtype, labels.shape))
+        return (output - 3).square().mean()
+
+    net = network()
+    report = train(net, pictures(), replace(RECIPE, epochs=8), loss_of=loss_of, progress=False)
+    assert set(seen) == {((10, 2), torch.float32, (10,))} and len(seen) == 8 * 4
+    assert report["last_loss"] < 1 and abs(net(pictures().batch(range(44))).mean() - 3) < 1
