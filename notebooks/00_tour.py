@@ -215,6 +215,10 @@ else:
 # | [04](04_table2_accuracies.ipynb) | Table 2, sections 3.2 and 3.3, eq. 6 to 10 | what does explaining by prototypes and concepts cost in accuracy? |
 # | [05](05_figure1_interpretation.ipynb) | Figure 1, section 3.3, eq. 6 to 11 | which concepts are where, and how much does each matter? |
 # | [06](06_choices.ipynb) | what the paper leaves open, section 6 | which choices change the numbers and the maps beyond noise? |
+# | [07](07_attribution.ipynb) | eq. 11 and Figure 1, measured | do the maps point at what matters, compared with gradients, and what do they cost? |
+# | [08](08_softcam.ipynb) | a related system, Soft-CAM | is the classifier before the pooling an explanation, and what does a sparse one cost? |
+# | [09](09_saliency.ipynb) | a related system, gradient saliency | what does the gradient of a class score show? |
+# | [10](10_shortcut.ipynb) | all of it, put to use | which explanation tells that a network looks at the background? |
 
 # %% tags=["headline"]
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": E[c].mean(),

@@ -124,8 +124,8 @@ figure = figures.panel(pictures, maps, titles, list(todo.parts[shown]))
 path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()}, study.settings(), out)
 
 # %% [markdown]
-# The last block has few pixels, so B4 and Grad-CAM are large soft spots; B34 and B234 have finer outlines, but their
-# spots are no smaller.
+# The last block has few pixels, so B4 and Grad-CAM are large soft spots; B34 and B234 have finer outlines, but what they
+# mark is as large.
 #
 # ## Scores
 #
@@ -152,7 +152,7 @@ path = figures.keep(figure, "attribution_scores", {"means": means, "areas": area
 # %% [markdown]
 # Dots are means over pictures, bars 95 % bootstrap intervals, dashed lines what a map that knows nothing gets. Who is
 # best? A method is named only with all those that it cannot be told from: the interval of the difference on the same
-# pictures holds zero.
+# pictures holds zero. A floor that leads says that the score can be had without a look at the network.
 
 # %%
 GOOD = {"pointing, object": 1, "pointing, parts": 1, "mass, object": 1, "mass, parts": 1, "mass above mean, object": 1,
@@ -246,11 +246,13 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # ## Summary
 #
 # - B4 is Grad-CAM at the last block, and the evidence map of a Soft-CAM that was not retrained: Theorem 1 makes them one.
-# - It costs little more than the forward pass. Whether it points at the right place is another matter: read the table
-#   above, and hold it against the floors, which look at no network or at no picture.
+# - **Where the paper's maps lose.** On the drawn birds, as shown above, plainly: saliency, integrated gradients, occlusion and RISE
+#   point at the bird and at its distinguishing parts more often, and their deletion and insertion curves are better. So is a
+#   bump in the middle of the picture, at the bird as at the parts.
+# - Where they win: cost. They take little more than the forward pass; integrated gradients, occlusion and RISE take dozens.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot put
 #   back what the last block's few pixels have lost.
-# - Segments that look like concepts can be had from colours alone: hold concept maps against that, too.
+# - Concept maps match the bird's parts no better than k-means on the picture's own colours does.
 # - These are small networks, trained for minutes, whose last block has few pixels. The same table for 50 species of real
 #   birds and a pretrained network stands in the README.
 #

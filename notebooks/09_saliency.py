@@ -109,11 +109,11 @@ path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, stud
 # ## Class model visualisation
 #
 # Which picture has the largest score? Gradient ascent on $S_c(I) - \lambda \|I\|_2^2$, from the zero picture (the mean colour). The penalty
-# keeps colours from running away.
+# holds colours back. Steps have one length for all classes: near the zero picture gradients differ by orders.
 
 # %%
 classes = np.linspace(0, len(names) - 1, min(visualised, len(names))).round().astype(int)
-made, course = visualise(net, classes, study.data.size, steps=ascent_steps, lr=1.0, l2=0.002, progress=False)
+made, course = visualise(net, classes, study.data.size, steps=ascent_steps, progress=False)
 colours = ((made.cpu() * test.std + test.mean).clamp(0, 1) * 255).byte()
 best = torch.as_tensor(study.embeddings("test")[0]) @ net.C.cpu() + (0 if net.bias is None else net.bias.cpu())
 titles = [f"{names[k]}: score {float(course[-1, i]):.0f}, best test picture's {float(best[:, k].max()):.0f}"
@@ -122,15 +122,15 @@ figure = figures.sheet(list(colours), titles, columns=len(classes), side=1.7)
 path = figures.keep(figure, "saliency_classes", {"scores": course[-1].tolist()}, study.settings(), out)
 
 # %%
-p = net(made).softmax(1)[torch.arange(len(classes)), classes]
 beyond = int((course[-1] > best[:, classes].amax(0)).sum())
-print(f"{beyond} of {len(classes)} made pictures score higher than every test picture does; the network takes them for "
-      f"their class with probability {float(p.min()):.2f} or more.")
+taken = net(made).argmax(1).cpu().numpy()
+print(f"{beyond} of {len(classes)} made pictures have a higher score than every test picture; the network takes "
+      f"{int((taken == classes).sum())} of the {len(classes)} for the class they were made for, the others for another, whose score rose even higher.")
 
 # %% [markdown]
-# Are they pictures of the class to you? What a network takes for a class need not look like one: the score is highest far away from the data. The
-# same was found of the columns $c_j$ themselves (notebooks 02 and 03), and it is why the paper puts centroids, and the
-# training pictures nearest to them, in their place.
+# Are they pictures of the class to you? A high score is not a picture of the class, and, where the network takes it for another one, not even a
+# prediction. The score is highest far away from the data. The same was found of the columns $c_j$ themselves (notebooks 02
+# and 03), and it is why the paper puts centroids, and the training pictures nearest to them, in their place.
 #
 # ## Weakly supervised localisation
 #
@@ -197,7 +197,7 @@ print(f"{study.data.title}: boxes with IoU >= 0.5, " + ", ".join(f"{name} {row['
 #
 # - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the score; eq. 11
 #   adds up to it exactly, at the resolution of the last block.
-# - A picture made to please the network scores higher than real ones without looking like them: another case of prototypes far from the data.
+# - A picture made for a class's score can pass all real ones without looking like any: prototypes far from the data, once more.
 # - With a graph cut a map becomes a box. How good it is has to be read beside boxes that cost nothing.
 #
 # ## Exercises

@@ -479,14 +479,15 @@ def panel(pictures, maps: dict[str, list], titles, outlines=None) -> Figure:
     return figure
 
 
-def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None) -> Figure:
+def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None,
+           shared: bool = False) -> Figure:
     """Means and intervals: found[row][score] is (mean, low, high); a row for each name, a panel for each of `labels`.
 
-    labels: score -> what stands below its panel. lines: score -> a reference, drawn dashed.
+    labels: score -> what stands below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
     """
     names = list(found)
     figure, axes = plt.subplots(1, len(labels), figsize=(1.9 + 1.75 * len(labels), 1.0 + 0.27 * len(names)),
-                                sharey=True, squeeze=False, layout="constrained")
+                                sharex=shared, sharey=True, squeeze=False, layout="constrained")
     for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
         mean, low, high = np.array([found[name][score] for name in names]).T
         axis.errorbar(mean, range(len(names)), xerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2,

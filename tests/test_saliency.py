@@ -25,11 +25,11 @@ def test_saliency_map_by_finite_differences():
 
 def test_visualisation_raises_the_score_from_zero_and_the_penalty_holds_it_back():
     net = backbone()
-    picture, scores = visualise(net, [0, 2], 16, steps=30, lr=5.0, l2=0.0, progress=False)
+    picture, scores = visualise(net, [0, 2], 16, steps=30, lr=0.5, l2=0.0, progress=False)
     assert picture.shape == (2, 3, 16, 16) and scores.shape == (30, 2)
     torch.testing.assert_close(scores[0], net(torch.zeros(1, 3, 16, 16))[0, [0, 2]])
-    assert (scores[-1] > scores[0]).all() and (scores.diff(dim=0) > -1e-6).all()
-    penalised, _ = visualise(net, [0, 2], 16, steps=30, lr=5.0, l2=0.02, progress=False)
+    assert (scores[-1] > scores[0]).all() and (scores.diff(dim=0) > -1e-3).all()
+    penalised, _ = visualise(net, [0, 2], 16, steps=30, lr=0.5, l2=0.02, progress=False)
     assert (penalised.flatten(1).norm(dim=1) < picture.flatten(1).norm(dim=1)).all()
 
 
@@ -38,7 +38,7 @@ def test_one_step_of_ascent_by_hand():
     x = torch.zeros(1, 3, 16, 16, requires_grad=True)
     net.model(x)[0, 1].backward()
     picture, _ = visualise(net, [1], 16, steps=1, lr=0.5, l2=0.3, progress=False)
-    torch.testing.assert_close(picture, 0.5 * x.grad)  # the penalty of the zero picture has no slope
+    torch.testing.assert_close(picture, 0.5 * x.grad / x.grad.norm())  # the penalty of the zero picture has no slope
 
 
 def test_visualisation_is_the_same_beside_others():
