@@ -178,3 +178,11 @@ def test_segments_come_with_the_maps_from_one_pass(features, C, explainers):
     for e in explainers:
         assert torch.equal(maps[e.name], alone[e.name])
         assert torch.equal(segments[e.name], e.maps_from_features(features, target))
+
+
+def test_a_feature_map_of_zeros_gives_zeros_and_no_nan(features, C, explainers):
+    maps, segments = upstream([torch.zeros_like(x) for x in features], C, explainers, 1, return_segments=True)
+    for name, att in maps.items():
+        assert att.abs().max() == 0 and segments[name].min() >= K_C
+    maps = upstream([*features[:-1], torch.zeros_like(features[-1])], C, explainers, 1)
+    assert all(torch.isfinite(att).all() and att.abs().max() == 0 for att in maps.values())
