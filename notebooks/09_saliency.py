@@ -50,8 +50,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.patches import Rectangle
-from torchvision.ops import box_iou, masks_to_boxes
 
 from paperlib import contest, figures, scores
 from paperlib.attribution import attribute
@@ -139,6 +137,8 @@ print(f"{beyond} of {len(classes)} made pictures have a higher score than every 
 # map, so we try others too; the floors are the whole picture, and a box in the middle of half its side.
 
 # %%
+from torchvision.ops import box_iou, masks_to_boxes
+
 todo = contest.task(study, boxed_per_class, only_right=False)
 if study.dataset == "cub200":
     corner, extent = test.boxes[todo.numbers].split(2, 1)
@@ -170,6 +170,8 @@ figure = figures.forest(means, {"IoU": "mean overlap (IoU) with the true box", "
 path = figures.keep(figure, "saliency_boxes", {"means": means}, study.settings(), out)
 
 # %%
+from matplotlib.patches import Rectangle
+
 few = range(min(pictures, len(truth)))
 titles = [f"IoU {overlap['saliency'][i]:.2f}" for i in few]
 figure = figures.sheet([test.pixels(todo.numbers[i]) for i in few], titles, columns=len(few), side=1.5)
