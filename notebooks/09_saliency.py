@@ -52,13 +52,11 @@ import pandas as pd
 import torch
 
 from paperlib import contest, figures, scores
-from paperlib.attribution import attribute
 from paperlib.saliency import localise, saliency_map, visualise
 from paperlib.study import open_studies
 
 studies = open_studies(globals())
-with_truth = [study for study in studies if contest.known(study)]
-study = with_truth[-1] if with_truth else replace(studies[0], dataset="birds", size=0)
+study = next(filter(contest.known, studies[::-1]), replace(studies[0], dataset="birds", size=0))
 net, names, test = study.trained, study.data.classes, study.data.test
 print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
 
@@ -85,6 +83,8 @@ print(f"by hand and by saliency_map: they differ by {float((M - saliency_map(net
 # at the picture, and only nearby: does $w^\top I$ come back to the score?
 
 # %%
+from paperlib.attribution import attribute
+
 h, x = net.features(x)[-1], x.detach()
 eq11 = attribute(h.flatten(2).transpose(1, 2), net.C)[torch.arange(len(x)), :, c].mean(1) * net.C.square().sum(0)[c]
 bias = 0 if net.bias is None else net.bias[c]

@@ -51,6 +51,8 @@ def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) 
         # A clean copy each: a study that has looked at its data would carry all of it to the worker.
         work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
         warnings.filterwarnings("ignore", ".*have been cancelled")  # joblib's word for Ctrl-C
+        # A worker that has grown is replaced between two jobs, which loses nothing.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
         try:
             with _deaf_to_ctrl_c():
                 results = Parallel(return_as="generator_unordered", batch_size=1)(work)

@@ -77,7 +77,7 @@ def test_how_many(monkeypatch):
 SCRIPT = """
 from paperlib import jobs
 from paperlib.study import Study
-runs = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, prototypes_per_class=2).runs(3)
+runs = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=20, prototypes_per_class=2).runs(3)
 try:
     for study, *_ in jobs.spread(runs, False, jobs=1):
         print("done", study.seed, flush=True)
@@ -96,6 +96,6 @@ def test_ctrl_c_between_runs_keeps_what_is_done(cache, tmp_path):
     said, trouble = process.communicate(timeout=120)
     assert said == "stopped\n" and "Traceback" not in trouble
     assert not list(tmp_path.rglob("*.part"))
-    runs = replace(TINY, n_init=10, protopnet_epochs=0).runs(3)
+    runs = replace(TINY, n_init=10, protopnet_epochs=0, epochs=20).runs(3)
     left = jobs.waiting(runs, False)
     assert runs[0] not in left and runs[2] in left, "nothing finished is done twice, and the rest goes on"
