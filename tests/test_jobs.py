@@ -75,6 +75,8 @@ def test_how_many(monkeypatch):
 
 
 SCRIPT = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
 from paperlib import jobs
 from paperlib.study import Study
 runs = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=20, prototypes_per_class=2).runs(3)
