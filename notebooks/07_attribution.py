@@ -247,8 +247,9 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 #
 # - B4 is Grad-CAM at the last block, and the evidence map of a Soft-CAM that was not retrained: Theorem 1 makes them one.
 # - **Where the paper's maps lose.** On the drawn birds, as shown above, plainly: saliency, integrated gradients, occlusion and RISE
-#   point at the bird and at its distinguishing parts more often, and their deletion and insertion curves are better. So is a
-#   bump in the middle of the picture, at the bird as at the parts.
+#   point at the bird and at its distinguishing parts more often than B4, B34 and B234, and their deletion and insertion curves are
+#   better (only B234's insertion cannot be told from that of integrated gradients). A bump in the middle of the picture also
+#   points at bird and parts more often.
 # - Where they win: cost. They take little more than the forward pass; integrated gradients, occlusion and RISE take dozens.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot put
 #   back what the last block's few pixels have lost.
