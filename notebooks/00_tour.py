@@ -46,9 +46,10 @@ import numpy as np
 import torch
 from sklearn.metrics import euclidean_distances, pairwise_distances_argmin
 
-from paperlib import birds, figures
+from paperlib import figures
+from paperlib.datasets import birds
 from paperlib.attribution import upsample
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 from paperlib.theorem1 import evidence
 
 study = open_studies(globals())[-1]

@@ -52,8 +52,9 @@ from torch import nn
 from torchvision.models import get_model
 
 from paperlib import figures
-from paperlib.backbone import ARCHITECTURES, Backbone, StructureError, build
-from paperlib.study import open_studies
+from paperlib.backbone import Backbone, StructureError
+from paperlib.networks.architectures import ARCHITECTURES, build
+from paperlib.runs.study import open_studies
 from paperlib.theorem1 import classify_then_pool, evidence, pool_then_classify
 
 studies = open_studies(globals())

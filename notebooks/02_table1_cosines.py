@@ -48,7 +48,7 @@ import pandas as pd
 
 from paperlib import figures
 from paperlib.measures import TABLE1, over_runs, per_class_cosines, prototype_cosines
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 

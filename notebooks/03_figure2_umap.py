@@ -48,7 +48,7 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from paperlib import figures
 from paperlib.measures import prototype_distances
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 

@@ -52,7 +52,7 @@ from torch.nn.functional import interpolate
 from paperlib import figures
 from paperlib.concepts import composite
 from paperlib.measures import TABLE2, over_runs
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 

@@ -51,7 +51,7 @@ import torch
 from paperlib import figures
 from paperlib.attribution import attribute, refine, upsample, upstream
 from paperlib.concepts import assign, composite, ids_per_map, predicted_class
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 study = studies[-1]

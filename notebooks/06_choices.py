@@ -56,7 +56,7 @@ from paperlib import figures
 from paperlib.attribution import upstream
 from paperlib.concepts import predicted_class, vote
 from paperlib.measures import connectedness, map_agreement, paired_difference, prototype_cosines, prototype_shift
-from paperlib.study import open_studies
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 

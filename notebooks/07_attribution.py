@@ -55,9 +55,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from paperlib import contest, figures
-from paperlib.baselines import grad_cam
-from paperlib.study import open_studies
+from paperlib import figures
+from paperlib.comparison import contest
+from paperlib.comparison.methods import grad_cam
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 with_truth = [study for study in studies if contest.known(study)]

@@ -49,10 +49,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import figures, measures, scores
+from paperlib import figures, measures
+from paperlib.comparison import scores
 from paperlib.attribution import attribute
-from paperlib.softcam import SoftCAM
-from paperlib.study import open_studies, ready
+from paperlib.networks.softcam import SoftCAM
+from paperlib.runs.study import open_studies, ready
 
 studies = open_studies(globals())
 study = studies[-1]

@@ -51,9 +51,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import contest, figures, scores
-from paperlib.saliency import localise, saliency_map, visualise
-from paperlib.study import open_studies
+from paperlib import figures
+from paperlib.comparison import contest, scores
+from paperlib.comparison.saliency import localise, saliency_map, visualise
+from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())
 study = next(filter(contest.known, studies[::-1]), replace(studies[0], dataset="birds", size=0))

@@ -54,8 +54,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from paperlib import birds, contest, figures, scores
-from paperlib.study import open_studies
+from paperlib import figures
+from paperlib.comparison import contest, scores
+from paperlib.datasets import birds
+from paperlib.runs.study import open_studies
 
 base = replace(open_studies(globals())[0], size=0, epochs=shortcut_epochs)
 honest = replace(base, dataset="sparrows")

@@ -1,7 +1,7 @@
-"""`python -m paperlib reproduce` and `python -m paperlib data`: see paperlib.reproduce and paperlib.inventory."""
+"""`python -m paperlib`: see paperlib.runs.command."""
 import sys
 
-from paperlib.reproduce import main
+from paperlib.runs.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

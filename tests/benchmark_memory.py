@@ -20,10 +20,10 @@ def peak_mib() -> float:
 
 
 def measure(species: int) -> None:
-    from paperlib import birds
-    from paperlib.backbone import build
     from paperlib.concepts import ConceptExplainer
-    from paperlib.data import Pictures
+    from paperlib.datasets import birds
+    from paperlib.datasets.load import Pictures
+    from paperlib.networks.architectures import build
 
     images, _, labels, _ = birds.draw_set(PER_CLASS, size=SIZE, species=species)
     pictures = Pictures(torch.as_tensor(images).permute(0, 3, 1, 2), labels)

@@ -6,6 +6,9 @@ from torch import nn
 
 from paperlib.backbone import Backbone
 
+CUB_SIDES = [(90, 60), (61, 97), (64, 64), (200, 30), (31, 150), (250, 188)] * 2  # width, height
+CUB_PARTS = ["back", "beak", "left eye"]
+
 
 class Net(nn.Module):
     """Two blocks of stride 2, average pooling, linear classifier: 16 px to 4 x 4 pixels."""

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from paperlib import backbone
-from paperlib.backbone import Backbone, StructureError, build
+from paperlib.backbone import Backbone, StructureError
+from paperlib.networks.architectures import build
 
 OWN = '''
 import torch

@@ -1,0 +1,134 @@
+"""Tensors on disk with a JSON manifest: whole under their final name, or not there at all.
+
+Checkpoints, embeddings and fitted explainers are all kept this way, so that every number can say what made it.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+import paperlib
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Tensors = dict[str, torch.Tensor]
+
+
+def cache_folder() -> Path:
+    """Where what can be computed again is kept: data/cache of this repository, or the folder PAPERLIB_CACHE names."""
+    return Path(os.environ.get("PAPERLIB_CACHE") or REPOSITORY / "data" / "cache")
+
+
+class DamagedFile(RuntimeError):
+    """A stored file is not what its manifest says it is."""
+
+
+def versions() -> dict[str, str]:
+    """The versions that a number may depend on."""
+    packages = ("torch", "torchvision", "scikit-learn", "umap-learn", "numpy")
+    return {"paperlib": paperlib.__version__, "python": platform.python_version(),
+            **{name: version(name) for name in packages}}
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`, renamed to `path` when the block ends well and removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: Path, tensors: Tensors, manifest: dict) -> None:
+    """Write `tensors` to `path` (safetensors) and `manifest` to the .json beside it.
+
+    The manifest comes last and holds the checksum: a stop between the two leaves nothing that `load` would take.
+    """
+    path = Path(path)
+    with written_whole(path) as temporary:
+        # Cloned, for safetensors refuses tensors that share memory, as tied weights do.
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary)
+        checksum = sha256(temporary)
+    with written_whole(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({**manifest, "sha256": checksum, "versions": versions()}, indent=1) + "\n")
+
+
+def load(path: Path) -> tuple[Tensors, dict]:
+    """What `save` wrote: (tensors, manifest).
+
+    Raises FileNotFoundError where either file is missing and DamagedFile where they do not fit each other.
+    """
+    path = Path(path)
+    if not (path.is_file() and path.with_suffix(".json").is_file()):
+        raise FileNotFoundError(f"{path} and the .json beside it are not both there; run what makes them again.")
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text())
+        if sha256(path) != manifest["sha256"]:
+            raise DamagedFile(f"{path} does not have the checksum in its .json; delete both and run again.")
+        return load_file(path), manifest
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # ValueError: no JSON, or no text at all
+        raise DamagedFile(f"{path} or its .json cannot be read; delete both and run again.") from error
+
+
+def address(folder: Path, kind: str, parameters: dict) -> Path:
+    """The file's name for `parameters`: readable words first, then twelve digits that tell any two settings apart."""
+    text = json.dumps(parameters, sort_keys=True)
+    words = "-".join(str(parameters[key]) for key in ("dataset", "backbone") if key in parameters)
+    readable = re.sub(r"[^\w.-]+", "_", f"{kind}-{words}")[-60:].strip("-_")
+    return Path(folder) / f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
+
+
+def unfinished(path: Path) -> Path:
+    """Where the work towards `path` is kept until it is done."""
+    return path.with_name(f"{path.stem}-unfinished.safetensors")
+
+
+def stored(kind: str, parameters: dict) -> bool:
+    """Whether `cached` would find a result for `parameters`; it is not read."""
+    path = address(cache_folder(), kind, parameters)
+    return path.is_file() and path.with_suffix(".json").is_file()
+
+
+def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors, dict]]) -> tuple[Tensors, dict]:
+    """The stored result for `parameters`, or `compute(path)` once, stored.
+
+    `compute` returns (tensors, manifest) and may `save` what it has half done at `unfinished(path)`, which goes once
+    the result is stored. A lock makes a second process that wants the same result wait for the first instead of doing
+    the work twice.
+    """
+    path = address(cache_folder(), kind, parameters)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            return load(path)
+        except FileNotFoundError:
+            pass
+        except DamagedFile as error:
+            warnings.warn(f"{error} It is made again now.", stacklevel=2)
+        tensors, manifest = compute(path)
+        save(path, tensors, {"kind": kind, "parameters": parameters, **manifest})
+        for half in (unfinished(path), unfinished(path).with_suffix(".json")):
+            half.unlink(missing_ok=True)
+        return load(path)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

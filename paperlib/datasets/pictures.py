@@ -1,0 +1,173 @@
+"""Pictures of one split, in memory or in their files, one normalised (3, H, W) tensor at a time."""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.transforms import functional as TF
+from tqdm.auto import tqdm
+
+from paperlib.datasets.downloads import DataError
+
+# Mean and standard deviation of each channel, for pictures in [0, 1].
+NORMALISATIONS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
+AUGMENTS = ("none", "flip", "flip+crop")
+# What Pillow raises for a file that it cannot read to its end.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class Pictures:
+    """n pictures of one split, of size x size pixels.
+
+    `pictures[i]` is the i-th, normalised, (3, size, size) float32; `pixels(i)` the same as uint8 for the eye;
+    `batch(indices)` several, (n, 3, size, size). `labels` is (n,) int64; `masks` is None or (n, size, size) uint8.
+    `boxes` and `parts` are None but for CUB-200-2011: see datasets.cub.CubPictures. `backgrounds` is (n,) numbers of
+    paperlib.datasets.birds.BACKGROUNDS for drawn birds, else None.
+    """
+
+    backgrounds: torch.Tensor | None = None
+    boxes: torch.Tensor | None = None
+    parts: torch.Tensor | None = None
+    part_names: tuple[str, ...] = ()
+
+    def __init__(self, raw: torch.Tensor, labels: Sequence[int], normalisation: str = "imagenet", masks=None,
+                 pad: int = 2):
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation is {normalisation!r}; use one of {', '.join(NORMALISATIONS)}.")
+        if len(raw) != len(labels):
+            raise ValueError(f"{len(raw)} pictures have {len(labels)} labels; give one label for each picture.")
+        self.raw, self.labels, self.masks, self.pad = raw, torch.as_tensor(labels, dtype=torch.int64), masks, pad
+        self.size = raw.shape[-1]
+        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in NORMALISATIONS[normalisation])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return self.normalise(self.pixels(int(i)))
+
+    def pixels(self, i: int) -> torch.Tensor:
+        """The i-th picture as it is looked at: (3, size, size) uint8."""
+        return self.raw[i].expand(3, -1, -1)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (..., 3, H, W) to what the network takes: float32, mean and deviation of each channel removed."""
+        return (pixels.float() / 255 - self.mean) / self.std
+
+    def batch(self, indices: Sequence[int], augment: str = "none",
+              rng: np.random.Generator | None = None) -> torch.Tensor:
+        """Pictures `indices`, normalised, (n, 3, size, size); flipped and cropped at random from `rng` for training."""
+        if augment not in AUGMENTS:
+            raise ValueError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}.")
+        if augment != "none" and rng is None:
+            raise ValueError(f"augment is {augment!r} and there is no rng; give a numpy.random.Generator.")
+        if augment == "none":
+            return self.normalise(torch.stack([self.pixels(int(i)) for i in indices]))
+        return self.normalise(torch.stack([self._augmented(int(i), "crop" in augment, rng) for i in indices]))
+
+    def _augmented(self, i: int, crop: bool, rng: np.random.Generator) -> torch.Tensor:
+        picture = self._larger(i) if crop else self.pixels(i)
+        if crop:
+            top, left = (int(rng.integers(0, side - self.size + 1)) for side in picture.shape[-2:])
+            picture = picture[..., top:top + self.size, left:left + self.size]
+        return picture.flip(-1) if rng.random() < 0.5 else picture
+
+    def _larger(self, i: int) -> torch.Tensor:
+        return TF.pad(self.pixels(i), self.pad)
+
+    def content(self) -> bytes:
+        """A checksum of the pixels before normalisation, and the labels."""
+        pixels = np.ascontiguousarray(self.raw.numpy())
+        return hashlib.sha256(pixels).digest() + self.labels.numpy().tobytes()
+
+    def subset(self, per_class: int) -> Pictures:
+        """The first `per_class` pictures of each class, in their order; all of them for 0."""
+        return self if per_class == 0 else self._take(self.first(per_class))
+
+    def first(self, per_class: int) -> torch.Tensor:
+        """The numbers of the first `per_class` pictures of each class, in their order; of all pictures for 0."""
+        if per_class == 0:
+            return torch.arange(len(self))
+        keep = [torch.nonzero(self.labels == c).flatten()[:per_class] for c in self.labels.unique()]
+        return torch.cat(keep).sort().values
+
+    def _take(self, keep: torch.Tensor) -> Pictures:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.raw, other.labels = self.raw[keep.numpy()], self.labels[keep]
+        other.masks = None if self.masks is None else self.masks[keep]
+        other.backgrounds = None if self.backgrounds is None else self.backgrounds[keep]
+        return other
+
+
+class PictureFiles(Pictures):
+    """Pictures that stay in their files until asked for: short side to size * 8/7 (256 for 224), then the middle."""
+
+    upright = False  # whether a camera's note of how it was held is followed
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], size: int, normalisation: str = "imagenet"):
+        super().__init__(np.asarray(paths, dtype=object), labels, normalisation)
+        self.size = size
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the short side before the middle is cut out."""
+        return round(self.size * 8 / 7)
+
+    def content(self) -> bytes:
+        names = [f"{path.name} {path.stat().st_size}" for path in self.raw]
+        return "\n".join(names).encode() + self.labels.numpy().tobytes()
+
+    def pixels(self, i: int) -> torch.Tensor:
+        return TF.center_crop(self._larger(i), self.size)
+
+    def _larger(self, i: int) -> torch.Tensor:
+        return TF.resize(TF.pil_to_tensor(self.image(i)), self.short_side, antialias=True)
+
+    def image(self, i: int) -> Image.Image:
+        """The i-th picture as its file has it, in RGB. Raises DataError where the file is no picture."""
+        try:
+            with Image.open(self.raw[i]) as image:
+                return as_rgb(ImageOps.exif_transpose(image) if self.upright else image)
+        except UNREADABLE as error:
+            why = f" ({error})" if isinstance(error, ValueError) else ""
+            raise DataError(f"{self.raw[i]} cannot be read as a picture{why}; fetch it again.") from error
+
+    def unreadable(self, progress: bool = True) -> list[Path]:
+        """The files that cannot be read to their end, as each of them is here."""
+        found = []
+        for i in tqdm(range(len(self)), desc="reading pictures", mininterval=2, disable=not progress):
+            try:
+                self.image(i)
+            except DataError:
+                found.append(self.raw[i])
+        return found
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as 8-bit RGB: 16 bits are scaled, not clipped; what is transparent lies on white.
+
+    Raises ValueError for grey levels that are no 16-bit numbers.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(grey: np.ndarray) -> np.ndarray:
+    """(h, w) grey levels in 0..65535 to uint8."""
+    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("the grey levels are no 16-bit numbers")
+    return np.round(grey / 257).astype(np.uint8)
+
+
+def listed(names: Sequence, limit: int = 5) -> str:
+    """The first few of `names`, in words."""
+    return ", ".join(str(name) for name in names[:limit]) + (" and more" if len(names) > limit else "")

@@ -1,0 +1,227 @@
+"""The report that ends a run: each cell of Tables 1 and 2 beside the published one, with a verdict or why not.
+
+It reads what the notebooks kept beside their figures, and measures nothing itself.
+"""
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import mistune
+import numpy as np
+import torch
+
+from paperlib.datasets import files
+from paperlib.measures import TABLE1, TABLE2
+from paperlib.networks.training import RECIPES, device
+
+TABLES = {"table1": ("Table 1: average cosines", ("class", "out"), TABLE1),
+          "table2": ("Table 2: accuracies in percent", ("train", "test"), TABLE2)}
+# A difference up to this is within tolerance, in cosines and in points; twice our mean's standard error adds to it.
+TOLERANCE = {"table1": 0.05, "table2": 1.0}
+# What the paper used: classes, training and test pictures, pixels, K/C.
+PUBLISHED = {"mnist": (10, 60_000, 10_000, 32, 5), "stl10": (10, 5_000, 8_000, 96, 5),
+             "cub200": (200, 5_994, 5_794, 224, 10)}
+SAME_ROW = {"KMEx (K/C=5)": "KMEx"}  # Table 2 calls the row KMEx
+FIGURES = {
+    "figure1": "Figure 1 of the paper explains a picture of a red-bellied woodpecker by B4 and B234: the concept map, "
+               "the training patches nearest to the prototypes, framed in the map's colours, and the attribution in "
+               "red (higher) and blue (lower).",
+    "figure2": "Figure 2 of the paper is a UMAP of CUB-200's sparrows: the classifier's columns, raw (crosses) and "
+               "rescaled (triangles), \"are dispersed and rarely near their respective class\"; KMEx's prototypes "
+               "(squares) \"lie within their respective clusters\"."}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: published (or None), ours over n runs, and what to make of the two."""
+
+    table: str
+    dataset: str
+    row: str
+    column: str
+    published: float | None
+    mean: float
+    sd: float
+    n: int
+    difference: float | None
+    verdict: str
+
+
+def conditions(settings: dict) -> list[str]:
+    """How a run differs from the paper's: each entry is a reason why a number cannot be compared."""
+    name = settings["dataset"]
+    if name not in PUBLISHED:
+        return ["not one of the paper's data sets"]
+    classes, train, test, size, _ = PUBLISHED[name]
+    reasons = []
+    if settings["classes"] != classes:
+        reasons.append(f"{settings['classes']} of {classes} classes")
+    elif (settings["train"], settings["test"]) != (train, test):
+        reasons.append(f"{settings['train']} + {settings['test']} pictures, not {train} + {test}")
+    if settings["backbone"] != "resnet34":
+        reasons.append(f"{settings['backbone'].split(':')[-1]}, not ResNet34")
+    if settings["weights"] != "imagenet":
+        reasons.append("not from torchvision's ImageNet weights")
+    if settings["size"] != size:
+        reasons.append(f"{settings['size']} px, not {size}")
+    if settings["epochs"] != RECIPES[name].epochs:
+        reasons.append(f"{settings['epochs']} epochs, not {RECIPES[name].epochs}")
+    return reasons
+
+
+def cells(which: str, record: dict) -> list[Cell]:
+    """The cells of one table ("table1" or "table2") for one data set, from the .json that its notebook kept."""
+    settings, found = record["settings"], []
+    _, columns, published = TABLES[which]
+    for row in record["numbers"]["runs"][0]:
+        reasons = conditions(settings)
+        name = settings["dataset"]
+        if name in PUBLISHED and row[0] == "B" and settings["prototypes_per_class"] != PUBLISHED[name][-1]:
+            reasons.append(f"K/C = {settings['prototypes_per_class']}, not {PUBLISHED[name][-1]}")
+        if row == "ProtoPNet" and settings["protopnet_epochs"]:
+            reasons.append(f"{settings['protopnet_epochs']} epochs of ProtoPNet")
+        theirs = published.get(SAME_ROW.get(row, row) if which == "table2" else row, {}).get(name)
+        for i, column in enumerate(columns):
+            ours = [run[row] for run in record["numbers"]["runs"]]
+            ours = np.array([run[column] if isinstance(run, dict) else run[i] for run in ours], dtype=float)
+            sd = float(ours.std(ddof=1)) if len(ours) > 1 else 0.0
+            known = None if theirs is None else theirs[i]
+            gap = None if known is None else float(ours.mean()) - known
+            found.append(Cell(which, settings["title"], row, column, known, float(ours.mean()), sd, len(ours), gap,
+                              verdict(which, gap, sd, len(ours), reasons)))
+    return found
+
+
+def verdict(which: str, difference: float | None, sd: float, n: int, reasons: list[str]) -> str:
+    """"within tolerance", "off", or "not comparable: why"."""
+    if difference is None and not reasons:
+        reasons = ["the paper has no such row"]
+    if reasons:
+        return "not comparable: " + "; ".join(reasons)
+    return "within tolerance" if abs(difference) <= TOLERANCE[which] + 2 * sd / n**0.5 else "off"
+
+
+def collect(folder: Path, checkpoints: dict[str, str]) -> tuple[list[Cell], list[str]]:
+    """All cells of the data sets `checkpoints` (name -> the first run's checkpoint), and what is missing, in words.
+
+    A .json that another checkpoint's run left in `folder` is not taken for this run's.
+    """
+    found, missing = [], []
+    for which, (title, _, _) in TABLES.items():
+        for dataset, checkpoint in checkpoints.items():
+            path = Path(folder) / f"{which}_{dataset}.json"
+            record = json.loads(path.read_text()) if path.is_file() else {}
+            if record.get("settings", {}).get("checkpoint") == checkpoint and "runs" in record["numbers"]:
+                found += cells(which, record)
+            else:
+                missing.append(f"{title.split(':')[0]} was not run for {dataset} with these settings.")
+    return found, missing
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were computed on."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
+    found = {"processor": model.group(1) if model else platform.processor() or platform.machine(),
+             "processors": str(os.cpu_count()), "system": f"{platform.system()} {platform.machine()}"}
+    if device().type == "cuda":
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found
+
+
+def commit() -> str:
+    """The commit that was run, and whether files had changed since; "unknown" outside a git repository."""
+    def git(*words):
+        done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=files.REPOSITORY)
+        if done.returncode:
+            raise OSError
+        return done.stdout.strip()
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "paperlib", "notebooks/*.py")
+        return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+    except OSError:
+        return "unknown"
+
+
+def number(value: float | None, which: str, sign: str = "") -> str:
+    """Two digits for cosines, one for percents, as the paper prints them, and no -0.0."""
+    digits = 2 if which == "table1" else 1
+    return "" if value is None else f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
+def table(which: str, found: list[Cell]) -> list[str]:
+    """The Markdown rows of one table."""
+    lines = ["| data | row | | published | ours | sd | n | difference | verdict |", "|" + "---|" * 9]
+    for cell in found:
+        if cell.table == which:
+            gap = number(cell.difference, which, "+")
+            sd = number(cell.sd, which) if cell.n > 1 else ""
+            lines.append(f"| {cell.dataset} | {cell.row} | {cell.column} | {number(cell.published, which)} | "
+                         f"{number(cell.mean, which)} | {sd} | {cell.n} | {gap} | {cell.verdict} |")
+    return lines
+
+
+def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, seconds: dict[str, float]) -> str:
+    """The report as Markdown, its figures linked."""
+    judged = [cell for cell in found if not cell.verdict.startswith("not comparable")]
+    close = sum(cell.verdict == "within tolerance" for cell in judged)
+    judgement = (f"{len(judged)} can be compared with a published one, and {close} of these are within tolerance."
+                 if judged else "none can be compared with a published one; the verdicts say why.")
+    lines = ["# The paper's tables and ours", "", f"Of {len(found)} numbers, {judgement}", "",
+             f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
+             f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
+             "over n runs, each trained from its own seed. Where conditions differ from the paper's, the verdict says "
+             "so, and the difference is only for orientation.", ""]
+    for which, (title, _, _) in TABLES.items():
+        rows = table(which, found) if any(cell.table == which for cell in found) else ["Not run."]
+        lines += [f"## {title}", "", *rows, ""]
+    lines += [*missing, ""] if missing else []
+    for name, words in FIGURES.items():
+        pictures = sorted(Path(folder).glob(f"{name}_[a-z]*.png"))
+        pictures = [p for p in pictures if any(p.stem == f"{name}_{dataset}" for dataset in facts["data sets"])]
+        if pictures:
+            lines += [f"## {name.capitalize().replace('e1', 'e 1').replace('e2', 'e 2')}", "", words, ""]
+            lines += [f"![{p.stem}]({p.name})\n" for p in pictures]
+    lines += ["## What it was run on", "", "| | |", "|---|---|"]
+    flat = {key: value for key, value in facts.items() if key != "data sets"}
+    lines += [f"| {key} | {value} |" for key, value in flat.items()]
+    lines += [f"| {name} | {value:.0f} s |" for name, value in seconds.items()]
+    return "\n".join(lines) + "\n"
+
+
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;font-size:.85rem}td,th{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
+td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}"""
+
+
+def page(text: str, folder: Path) -> str:
+    """The Markdown report as one HTML page that holds its pictures and needs no other file."""
+    body = mistune.create_markdown(plugins=["table"])(text)
+
+    def embedded(match):
+        path = Path(folder) / html.unescape(match.group(1))
+        return f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"'
+    body = re.sub(r'src="([^":]+\.png)"', embedded, body)
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>The paper\'s tables and ours</title>'
+            f"<style>{STYLE}</style></head><body>\n{body}</body></html>\n")
+
+
+def write(folder: Path, checkpoints: dict[str, str], seconds: dict[str, float]) -> Path:
+    """Write report.md, report.html and report.json into `folder`; returns the first."""
+    found, missing = collect(folder, checkpoints)
+    facts = {"data sets": list(checkpoints), "commit": commit(), **machine(), **files.versions()}
+    text = markdown(found, missing, folder, facts, seconds)
+    record = {"cells": [asdict(cell) for cell in found], "missing": missing, **facts, "seconds": seconds}
+    for suffix, content in {".json": json.dumps(record, indent=1) + "\n", ".html": page(text, folder),
+                            ".md": text}.items():
+        with files.written_whole(Path(folder) / f"report{suffix}") as temporary:
+            temporary.write_text(content)
+    return Path(folder) / "report.md"

@@ -1,0 +1,128 @@
+"""The contest: its truth by hand, each method beside its score, kept results, and data without truth."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from paperlib.comparison import contest, scores
+from paperlib.datasets import birds
+from paperlib.runs.study import Study
+
+BIRDS = Study(dataset="sparrows", train_per_class=6, test_per_class=2, epochs=1, n_init=1, prototypes_per_class=2)
+
+
+@pytest.fixture(scope="module")
+def study():
+    assert BIRDS.trained.n_classes == 8
+    return BIRDS
+
+
+def test_task_is_what_the_network_gets_right_and_its_truth_the_masks(study):
+    test, todo = study.data.test, contest.task(study)
+    assert len(contest.task(study, only_right=False).numbers) == 16 > len(todo.numbers) > 1
+    logits = study.trained(test.batch(range(len(test))))
+    right = (logits.argmax(1) == test.labels).nonzero().flatten()
+    assert torch.equal(todo.numbers, right)
+    assert torch.equal(todo.target, test.labels[right]) and torch.equal(todo.rival, logits[right].topk(2).indices[:, 1])
+    assert torch.equal(todo.object, test.masks[right] > 0)
+    for i, (a, b) in enumerate(zip(todo.target.tolist(), todo.rival.tolist(), strict=True)):
+        wanted = [birds.PARTS.index(part) for part in birds.distinguishing_parts(a, b)]
+        assert torch.equal(todo.parts[i], torch.isin(test.masks[right[i]], torch.tensor(wanted)))
+
+
+def test_task_takes_the_first_of_each_class(study):
+    one = contest.task(study, 1, only_right=False)
+    assert one.numbers.tolist() == list(range(0, 16, 2))
+    assert contest.task(study, 1, most=3, only_right=False).numbers.tolist() == [0, 8, 14]
+
+
+def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
+    study = Study(dataset="cub200", data_root=str(dotted_cub), allow_subset=True, size=64)
+    labels, test = contest.part_labels(study, [0]), study.data.test
+    x1, y1, w, h = test.boxes[0].tolist()
+    radius, side = contest.DISC * 64, range(64)
+    for r in side:
+        for c in side:
+            near = [(k, (c + 0.5 - x) ** 2 + (r + 0.5 - y) ** 2) for k, (x, y, seen) in
+                    enumerate(test.parts[0].tolist(), 1) if seen]
+            k, d = min(near, key=lambda pair: pair[1], default=(0, np.inf))
+            inside = x1 <= c + 0.5 < x1 + w and y1 <= r + 0.5 < y1 + h
+            assert labels[0, r, c] == (k if d <= radius**2 else -1 if inside else 0)
+    assert (labels > 0).any()
+
+
+def test_contest_scores_each_method_and_keeps_it(study, monkeypatch):
+    test = study.data.test
+    few = contest.Task(torch.arange(3), test.labels[:3], test.labels[:3] + 1, test.masks[:3] > 0, test.masks[:3] > 3)
+    monkeypatch.setattr(contest.baselines, "RISE_MASKS", 4)
+    found = contest.contest(study, few, steps=2)
+    assert list(found)[:5] == ["B4", "B34", "B234", "Soft-CAM", "saliency"] and "RISE" in found
+    x, target = study.data.test.batch(few.numbers), few.target
+    att = contest.methods(study)["saliency"](study.trained, x, target)
+    assert set(found["saliency"]) == set(contest.SCORES)
+    np.testing.assert_allclose(found["saliency"]["pointing, object"], scores.pointing_game(att, few.object))
+    np.testing.assert_allclose(found["saliency"]["mass, parts"], scores.relevance_mass(att, few.parts), rtol=1e-4)
+    np.testing.assert_allclose(found["saliency"]["Gini"], scores.gini(att), rtol=1e-4)
+    deletion = scores.area_under(scores.flipping(study.trained, x, att, target, 2))
+    np.testing.assert_allclose(found["saliency"]["deletion"], deletion, rtol=1e-3)
+    assert {name: len(row["Gini"]) for name, row in found.items()} == dict.fromkeys(found, 3)
+    monkeypatch.setattr(contest, "_scored", None)  # what is kept is not computed again
+    again = contest.contest(study, few, steps=2)
+    assert all(np.array_equal(again[m][s], found[m][s], equal_nan=True) for m in found for s in found[m])
+
+
+def test_costs_are_multiples_of_a_forward_pass(study, monkeypatch):
+    monkeypatch.setattr(contest.baselines, "methods", lambda net: {"ten passes": lambda net, x, target: [
+        net(x) for _ in range(10)], "nothing": lambda *_: None})
+    ticks = iter(range(100_000))
+    monkeypatch.setattr(contest, "perf_counter", lambda: next(ticks))
+    assert set(contest.costs(study, n=2, repeats=1).values()) == {1.0}  # each call takes one tick of this clock
+    monkeypatch.undo()
+    assert {"B4", "B34", "B234", "Grad-CAM", "RISE"} <= set(contest.costs(study, n=1, repeats=1))
+
+
+def test_concept_contest_scores_maps_and_the_floor(study):
+    found = contest.concept_contest(study, ks=(1, 2), per_class=1)
+    assert set(found) == {(name, k) for name in ("B4", "B34", "B234", "colours") for k in (1, 2)}
+    test = study.data.test
+    numbers = test.first(1)
+    classes = study.trained(test.batch(numbers)).argmax(1)
+    maps = study.explainer(2, prototypes_per_class=2).explanation_map(study.trained, test.batch(numbers), classes)
+    for i, number in enumerate(numbers.tolist()):
+        by_hand = scores.part_match(maps[i], test.masks[number])
+        assert {score: found["B34", 2][score][i] for score in by_hand} == pytest.approx(by_hand)
+    assert np.allclose(found["B4", 1]["ARI"], 0)  # one prototype, one segment
+
+
+def test_pooled_is_the_mean_over_the_networks_that_scored_a_picture():
+    def one(numbers, values):
+        todo = contest.Task(torch.tensor(numbers), *[None] * 4)
+        return todo, {"a": {"Gini": np.array(values)}}
+    found = contest.pooled([one([4, 7], [1.0, 3.0]), one([7, 9], [5.0, np.nan])])
+    np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 4.0, np.nan])
+
+
+def test_unlike_needs_an_interval_without_zero():
+    x = np.random.default_rng(0).normal(size=200)
+    assert contest.unlike(x + 1, x) == 1 and contest.unlike(x - 1, x) == -1 and contest.unlike(x, x) == 0
+    assert contest.unlike(x, x[::-1]) == 0
+
+
+def test_table_has_means_within_their_intervals():
+    found = contest.table({"a": {"Gini": np.array([0.1, 0.5, np.nan, 0.9])}})
+    mean, low, high = found["a"]["Gini"]
+    assert mean == pytest.approx(0.5) and low < mean < high
+
+
+def test_a_network_that_is_never_right(study, monkeypatch):
+    Z, y = study.embeddings("test")
+    monkeypatch.setattr(Study, "embeddings", lambda *_: (Z * 0 - 1e3, y))
+    monkeypatch.setattr(study.trained, "classify", lambda z: torch.eye(8)[(torch.as_tensor(y) + 1) % 8])
+    with pytest.raises(ValueError, match="gets 0 of these pictures of eight sparrows right, too few"):
+        contest.task(study)
+
+
+def test_data_without_truth():
+    with pytest.raises(ValueError, match="digits has no masks or boxes: take the birds or CUB-200"):
+        contest.task(Study(dataset="digits"))

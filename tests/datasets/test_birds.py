@@ -1,0 +1,260 @@
+"""The drawn birds: the table of species, the parts in the pictures, the scene, and the pixels' stability."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from paperlib.datasets import birds
+
+SPARROWS = [k for k, s in enumerate(birds.SPECIES) if s.is_sparrow]
+PLAIN = {"background": 0, "mirror": 0, "size": 720, "x": 0, "y": 0, "tilt": 0, "nod": 0, "tail": 0, "light": 256,
+         "warmth": 0, "sun": 0}
+
+
+def same_scene(species: int, size: int = 96):
+    """A species in one fixed scene, so that two pictures differ by their species alone."""
+    image, mask = birds._render(birds.SPECIES[species], PLAIN, birds._words(0, 0, 0), size)
+    return image.astype(int), mask
+
+
+def inside(x: float, y: float, ring: np.ndarray) -> bool:
+    """Even-odd rule, one edge at a time."""
+    odd = False
+    for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if (ay <= y) != (by <= y) and x >= ax + (bx - ax) * (y - ay) / (by - ay):
+            odd = not odd
+    return odd
+
+
+def near(region: np.ndarray, r: int) -> np.ndarray:
+    """The region grown by r pixels."""
+    padded = np.pad(region, r)
+    n = 2 * r + 1
+    return np.any([padded[i : i + len(region), j : j + len(region)] for i in range(n) for j in range(n)], axis=0)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+def test_table_has_twenty_sparrows_and_others_with_their_own_names():
+    table = birds.table()
+    assert len(table) == len(birds.SPECIES) >= 31
+    assert table["name"].str.contains("Sparrow").sum() == 20
+    assert table["name"].is_unique
+    assert list(table.columns) == ["name", *birds.PARTS[1:], "build"]
+    assert table.loc[1, "breast"] == "buff streaked"
+
+
+def test_sparrows_share_a_palette_and_their_nearest_differ_in_one_to_three_parts():
+    parts = np.array([[len(birds.distinguishing_parts(a, b)) for b in SPARROWS] for a in SPARROWS])
+    np.fill_diagonal(parts, 99)
+    assert parts.min() >= 1
+    assert parts.min(axis=1).max() <= 3
+    colours = {birds._look(birds.SPECIES[k], c)[0] for k in SPARROWS for c in birds.COLUMNS}
+    assert colours <= {"brown", "dark", "rufous", "buff", "grey", "white", "black", "horn", "pink"}
+    assert {birds.SPECIES[k].build for k in SPARROWS} == {"sparrow"}
+
+
+def test_every_two_species_differ_and_the_difference_is_symmetric():
+    for a in range(len(birds.SPECIES)):
+        assert birds.distinguishing_parts(a, a) == ()
+        for b in range(a):
+            parts = birds.distinguishing_parts(a, b)
+            assert parts and parts == birds.distinguishing_parts(b, a)
+            assert set(parts) <= set(birds.PARTS[1:])
+
+
+def test_a_part_that_takes_its_neighbours_colour_counts_as_different():
+    name = {s.name: k for k, s in enumerate(birds.SPECIES)}
+    assert birds.distinguishing_parts(name["Meadow Sparrow"], name["Brook Sparrow"]) == ("breast",)
+    assert birds.distinguishing_parts(name["Meadow Sparrow"], name["Saltmarsh Sparrow"]) == (
+        "face", "eye", "breast", "tail")
+
+
+# --- parts in the pictures -------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("a", SPARROWS)
+def test_two_sparrows_in_one_scene_differ_at_their_distinguishing_parts_and_only_there(a):
+    image_a, mask_a = same_scene(a)
+    for b in SPARROWS[:a]:
+        image_b, mask_b = same_scene(b)
+        changed = np.abs(image_a - image_b).max(axis=-1) > 32
+        parts = [birds.PARTS.index(p) for p in birds.distinguishing_parts(a, b)]
+        for part in parts:
+            assert (changed & ((mask_a == part) | (mask_b == part))).sum() >= 8, birds.PARTS[part]
+        where = np.isin(mask_a, parts) | np.isin(mask_b, parts)
+        assert not (changed & ~near(where, 3)).any()
+
+
+@pytest.mark.parametrize("species", range(len(birds.SPECIES)))
+def test_every_part_is_visible_in_every_picture(species):
+    for index in range(6):
+        _, mask, _ = birds.draw(species, index)
+        count = np.bincount(mask.ravel(), minlength=len(birds.PARTS))
+        assert count[1:].min() >= 12, birds.PARTS[1 + count[1:].argmin()]
+        assert len(count) == len(birds.PARTS)
+        columns = np.flatnonzero((mask > 0).any(axis=0))
+        assert 0.5 <= (columns[-1] - columns[0] + 1) / 96 <= 0.95
+
+
+def test_the_bird_does_not_change_the_background_around_it():
+    image_a, mask_a = same_scene(0)
+    image_b, mask_b = same_scene(birds.SPECIES.index(next(s for s in birds.SPECIES if not s.is_sparrow)))
+    outside = ~near((mask_a > 0) | (mask_b > 0), 4)
+    assert outside.sum() > 1000
+    assert (image_a[outside] == image_b[outside]).all()
+
+
+def test_mask_holds_the_part_of_the_most_fine_pixels():
+    canvas = np.random.default_rng(0).integers(0, 6, (40, 40)).astype(np.uint8)
+    part = np.array([0, 3, 3, 5, 0, 7])
+    mask = birds._mask(canvas, part, 10)
+    for i in range(10):
+        for j in range(10):
+            block = part[canvas[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]].ravel().tolist()
+            assert block.count(mask[i, j]) == max(block.count(k) for k in range(13))
+
+
+# --- filling polygons ------------------------------------------------------------------------------------------------
+
+def test_spans_are_the_pixels_whose_centres_lie_inside_the_curve():
+    rng = np.random.default_rng(1)
+    points = rng.integers(-100, 700, (19, 2))  # two shapes, partly outside a canvas of 32 x 32 fine pixels
+    count = np.array([7, 12])
+    ring, _ = birds._smooth(points, count)
+    shape, first, behind = birds._spans(points, count, 32)
+    for s, corners in enumerate((ring[:28], ring[28:])):
+        got = np.zeros(32 * 32, dtype=bool)
+        for i, j in zip(first[shape == s], behind[shape == s], strict=True):
+            got[i:j] = True
+        want = np.array([[inside(16 * x + 8, 16 * y + 8, corners) for x in range(32)] for y in range(32)])
+        assert 20 < want.sum() < 1000
+        assert (got.reshape(32, 32) != want).sum() == 0
+
+
+def test_the_curve_passes_through_its_points_and_a_point_named_twice_is_a_corner():
+    points = np.array([[0, 0], [0, 0], [1600, 0], [1600, 0], [800, 900], [800, 900]])
+    ring, ends = birds._smooth(points, np.array([6]))
+    assert (ring[::4] == points).all()
+    assert (ends[:-1] == ring[1:]).all() and (ends[-1] == ring[0]).all()
+    assert (ring[4:8, 1] == 0).all()  # straight between two corners
+
+
+# --- the scene -------------------------------------------------------------------------------------------------------
+
+def test_scene_does_not_read_the_species(monkeypatch):
+    before = [birds.draw(3, i, seed=5)[2] for i in range(4)]
+    monkeypatch.setattr(birds, "SPECIES", birds.SPECIES[::-1])
+    assert [birds.draw(3, i, seed=5)[2] for i in range(4)] == before
+
+
+def test_scene_is_spread_evenly_within_each_species_and_within_its_bounds():
+    draws = np.array([[list(birds._scene(birds._words(0, s, i)).values()) for i in range(200)] for s in range(12)])
+    low, high = np.array(list(birds.SCENE.values())).T
+    assert (draws >= low).all() and (draws <= high).all()
+    assert (draws.min(axis=(0, 1)) <= low + (high - low) * 0.02).all()
+    assert (draws.max(axis=(0, 1)) >= high - (high - low) * 0.02).all()
+    backgrounds = np.array([np.bincount(row, minlength=4) for row in draws[:, :, 0]])
+    assert ((backgrounds - 50) ** 2 / 50).sum() < 80  # chi-squared with 36 degrees of freedom: 80 has p < 0.0001
+    spread = (high - low + 1) / np.sqrt(12 * 200)  # standard error of a mean of 200 even draws
+    assert (np.abs(draws.mean(axis=1) - (low + high) / 2) < 5 * spread).all()
+
+
+def test_draws_of_the_scene_are_uncorrelated():
+    draws = np.array([list(birds._scene(birds._words(1, s, i)).values()) for i in range(200) for s in range(10)])
+    r = np.corrcoef(draws.T)
+    assert np.abs(r - np.eye(len(r))).max() < 0.1
+
+
+def test_a_given_background_changes_nothing_else_of_the_scene():
+    _, mask, scene = birds.draw(0, 0)
+    for k in range(len(birds.BACKGROUNDS)):
+        _, other_mask, other = birds.draw(0, 0, background=k)
+        assert other == scene | {"background": k}
+        assert (other_mask == mask).all()
+
+
+def test_the_scene_is_the_same_at_every_size():
+    small, small_mask, scene = birds.draw(8, 2, size=64)
+    large, large_mask, other = birds.draw(8, 2, size=192)
+    assert scene == other
+    pooled = large.reshape(64, 3, 64, 3, 3).mean(axis=(1, 3))
+    assert np.abs(pooled - small).mean() < 5
+    assert (large_mask[1::3, 1::3] == small_mask).mean() > 0.95
+
+
+def test_smallest_size_and_odd_sizes():
+    for size in (32, 33, 97):
+        image, mask, _ = birds.draw(0, 0, size=size)
+        assert image.shape == (size, size, 3) and image.dtype == np.uint8
+        assert mask.shape == (size, size) and mask.dtype == np.uint8
+        assert (mask > 0).mean() > 0.08
+
+
+# --- sets of pictures ------------------------------------------------------------------------------------------------
+
+def test_set_holds_what_draw_gives_in_runs_of_species():
+    images, masks, labels, backgrounds = birds.draw_set(2, seed=4, size=32, species=[7, 2], n_start=10)
+    assert images.shape == (4, 32, 32, 3) and masks.shape == (4, 32, 32)
+    assert labels.dtype == backgrounds.dtype == np.int64
+    assert labels.tolist() == [7, 7, 2, 2]
+    for k, (species, index) in enumerate([(7, 10), (7, 11), (2, 10), (2, 11)]):
+        image, mask, scene = birds.draw(species, index, seed=4, size=32)
+        assert (images[k] == image).all() and (masks[k] == mask).all() and backgrounds[k] == scene["background"]
+
+
+def test_a_picture_does_not_depend_on_how_many_are_drawn():
+    few = birds.draw_set(1, size=32, species=2)[0]
+    many = birds.draw_set(3, size=32, species=3)[0]
+    assert (few == many[[0, 3]]).all()
+    assert (birds.draw_set(1, seed=1, size=32, species=1)[0] != few[:1]).any()
+
+
+def test_shortcut_ties_the_background_to_the_species():
+    labels = np.repeat(np.arange(6), 30)
+    for p, low, high in ((0.0, 0.10, 0.40), (0.5, 0.50, 0.75), (1.0, 1.0, 1.0)):
+        _, _, got, backgrounds = birds.draw_set(30, size=32, species=6, shortcut=p)
+        assert (got == labels).all()
+        assert low <= (backgrounds == labels % len(birds.BACKGROUNDS)).mean() <= high
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    (lambda: birds.draw(99, 0), "Unknown species 99: give a number from 0 to 32"),
+    (lambda: birds.draw("wren", 0), "Unknown species 'wren'"),
+    (lambda: birds.draw(0, 0, size=31), "size is 31: a bird needs at least 32"),
+    (lambda: birds.draw(0, -1), "index is -1 and seed is 0: neither"),
+    (lambda: birds.draw(0, 0, background=4), "Unknown background 4"),
+    (lambda: birds.distinguishing_parts(0, -1), "Unknown species -1"),
+    (lambda: birds.draw_set(0), "per_class is 0"),
+    (lambda: birds.draw_set(1, shortcut=1.5), "shortcut is 1.5"),
+    (lambda: birds.draw_set(1, shortcut=float("nan")), "shortcut is nan"),
+    (lambda: birds.draw_set(1, size=16), "size is 16"),
+    (lambda: birds.draw_set(1, species=[0, 99]), "Unknown species 99"),
+    (lambda: birds.draw_set(1, species=0), "species is 0: ask for 1 to 33"),
+    (lambda: birds.draw_set(1, species=[]), "species is empty"),
+])
+def test_bad_input_is_told_in_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
+        call()
+
+
+# --- the same pixels everywhere --------------------------------------------------------------------------------------
+
+def fingerprint(size: int) -> str:
+    digest = hashlib.sha256()
+    for species, index, background in ((0, 0, 0), (13, 5, 1), (20, 2, 2), (27, 7, 3), (32, 10_000, None)):
+        image, mask, scene = birds.draw(species, index, seed=7, size=size, background=background)
+        digest.update(image.tobytes() + mask.tobytes() + repr(scene).encode())
+    return digest.hexdigest()[:32]
+
+
+GOLDEN = {96: "06d54b9e78daf9dd6225aa2622892e08", 64: "820f28fb593ab79b2d0978958db67572"}
+
+
+@pytest.mark.parametrize("size", GOLDEN)
+def test_pixels_are_those_of_every_other_machine(size):
+    assert fingerprint(size) == GOLDEN[size]

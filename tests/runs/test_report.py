@@ -1,0 +1,101 @@
+"""The report: which numbers are compared with the paper's, which are not and why, and a page that stands alone."""
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from paperlib.measures import TABLE1, TABLE2
+from paperlib.runs import report
+
+# As the paper's own conditions would be written into a notebook's .json.
+PAPER = {"dataset": "stl10", "title": "STL10", "classes": 10, "train": 5000, "test": 8000, "size": 96,
+         "backbone": "resnet34", "weights": "imagenet", "epochs": 30, "prototypes_per_class": 5, "protopnet_epochs": 0,
+         "checkpoint": "abc"}
+
+
+def record(which: str, runs: list[dict], **settings) -> dict:
+    return {"numbers": {"runs": runs, which: {}}, "settings": {**PAPER, **settings}}
+
+
+def found(which: str, runs: list[dict], **settings) -> dict[tuple[str, str], report.Cell]:
+    return {(cell.row, cell.column): cell for cell in report.cells(which, record(which, runs, **settings))}
+
+
+def test_published_numbers_compared_with_themselves_are_within_tolerance():
+    table1 = [{name: row["stl10"] for name, row in TABLE1.items()}]
+    names = {"KMEx": "KMEx (K/C=5)"}
+    table2 = [{names.get(name, name): dict(zip(("train", "test"), row["stl10"], strict=True)) for name, row in
+               TABLE2.items()}]
+    for which, runs in (("table1", table1), ("table2", table2)):
+        verdicts = {cell.verdict for cell in report.cells(which, record(which, runs))}
+        assert verdicts == {"within tolerance"}, which
+    assert len(report.cells("table2", record("table2", table2))) == 10
+
+
+def test_mean_sd_difference_and_verdict_over_runs():
+    runs = [{"CNN": {"train": 95.6, "test": value}} for value in (83.0, 84.0, 85.0)]
+    cell = found("table2", runs)["CNN", "test"]
+    assert (cell.published, cell.mean, cell.sd, cell.n) == (86.1, 84.0, 1.0, 3)
+    assert cell.difference == pytest.approx(-2.1)
+    # 1 point, and twice 1 / sqrt(3) = 1.15 on top: 2.15
+    assert cell.verdict == "within tolerance"
+    assert found("table2", [{"CNN": {"train": 95.6, "test": 84.0}}])["CNN", "test"].verdict == "off"
+
+
+@pytest.mark.parametrize("settings, reason", [
+    ({"weights": "none"}, "not from torchvision's ImageNet weights"),
+    ({"backbone": "resnet18"}, "resnet18, not ResNet34"),
+    ({"backbone": "nets.py:mine"}, "mine, not ResNet34"), ({"epochs": 3}, "3 epochs, not 30"),
+    ({"size": 64}, "64 px, not 96"), ({"train": 100}, "100 + 8000 pictures, not 5000 + 8000"),
+    ({"classes": 4}, "4 of 10 classes"), ({"dataset": "digits"}, "not one of the paper's data sets")])
+def test_what_differs_is_said_and_not_judged(settings, reason):
+    cell = found("table2", [{"CNN": {"train": 95.6, "test": 86.1}}], **settings)["CNN", "test"]
+    assert cell.verdict == f"not comparable: {reason}"
+
+
+def test_rows_with_conditions_of_their_own():
+    runs = [{row: {"train": 1.0, "test": 1.0} for row in ("CNN", "B4", "B34", "ProtoPNet", "KMEx (K/C=3)")}]
+    cells = found("table2", runs, prototypes_per_class=3, protopnet_epochs=2)
+    assert cells["B4", "test"].verdict == "not comparable: K/C = 3, not 5"
+    assert cells["ProtoPNet", "test"].verdict == "not comparable: 2 epochs of ProtoPNet"
+    assert cells["KMEx (K/C=3)", "test"].verdict == "not comparable: the paper has no such row"
+    assert cells["CNN", "test"].verdict == "off"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    runs = [{"CNN": [0.45, -0.04], "ProtoPNet": [0.5, 0.5]}]
+    (tmp_path / "table1_stl10.json").write_text(json.dumps(record("table1", runs)))
+    for name in ("figure1_stl10", "figure1_2_stl10", "figure2_stl10"):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def test_three_files_say_the_same(folder):
+    path = report.write(folder, {"stl10": "abc"}, {"runs": 12.3})
+    text, page, kept = (path.with_suffix(s).read_text() for s in (".md", ".html", ".json"))
+    kept = json.loads(kept)
+    assert "| STL10 | CNN | class | 0.46 | 0.45 |  | 1 | -0.01 | within tolerance |" in text
+    assert "Of 4 numbers, 4 can be compared with a published one, and 2 of these are within tolerance." in text
+    assert [cell["verdict"] for cell in kept["cells"]] == ["within tolerance", "within tolerance", "off", "off"]
+    assert "Table 2 was not run for stl10 with these settings." in text and kept["missing"] == [
+        "Table 2 was not run for stl10 with these settings."]
+    assert kept["seconds"] == {"runs": 12.3} and "| runs | 12 s |" in text
+    assert re.fullmatch(r"unknown|[0-9a-f]{40}( with changes)?", kept["commit"]) and kept["torch"] and kept["processor"]
+    assert text.count("![") == 2, "Figures 1 and 2; not the further pictures"
+    assert page.count("<table>") == 2 and "within tolerance</td>" in page
+
+
+def test_page_needs_no_other_file(folder):
+    page = report.write(folder, {"stl10": "abc"}, {}).with_suffix(".html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 2 and all(s.startswith("data:image/png;base64,") for s in sources)
+
+
+def test_another_runs_numbers_are_not_taken_for_this_ones(folder):
+    cells, missing = report.collect(folder, {"stl10": "another"})
+    assert cells == [] and len(missing) == 2
+    assert "Of 0 numbers, none can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
