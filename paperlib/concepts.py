@@ -18,9 +18,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
 from paperlib.kmex import as_array, check_count, class_prototypes, make_clusterer
+from paperlib.progress import Bar
 from paperlib.theorem1 import pool_then_classify
 
 # One forward pass at a time. A network with hooks, or a data set that reads from one open file, does not bear several
@@ -287,7 +287,7 @@ class ConceptExplainer(BaseEstimator):
         with threadpool_limits(1, user_api="blas"):
             work = (delayed(self._fit_class)(backbone, images, index, c, seed) for c, index in enumerate(members))
             done = Parallel(n_jobs=self.n_jobs, backend="threading", return_as="generator")(work)
-            done = list(tqdm(done, f"{self.name} prototypes", len(members), unit="class", disable=not self.progress))
+            done = list(Bar(done, f"{self.name} prototypes", total=len(members), unit="class", show=self.progress))
         return self._set_fitted(done, backbone.n_classes)
 
     def _set_fitted(self, done, n_classes):
@@ -459,7 +459,7 @@ class ConceptExplainer(BaseEstimator):
         check_is_fitted(self)
         index = np.arange(_count(images))
         batches = np.split(index, range(self.batch_size, len(index), self.batch_size))
-        for batch in tqdm(batches, self.name, unit="batch", disable=not self.progress):
+        for batch in Bar(batches, self.name, unit="batch", show=self.progress):
             yield self._features(backbone, images, batch)
 
     # Keeping a fitted explainer
@@ -520,7 +520,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     labels, done = _check_labels(labels, _count(images), backbone.n_classes), []
     seeds = [_seed(e.random_state) for e in explainers]
     with threadpool_limits(1, user_api="blas"):
-        for c in tqdm(range(backbone.n_classes), "prototypes", unit="class", disable=not progress):
+        for c in Bar(range(backbone.n_classes), "prototypes", unit="class", show=progress):
             seen = _Seen(explainers[0], backbone, images, np.flatnonzero(labels == c))
             work = (delayed(seen.fit_class)(e, c, seed) for e, seed in zip(explainers, seeds, strict=True))
             done.append(Parallel(n_jobs=n_jobs, backend="threading")(work))

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import torch
 from skimage.measure import label, regionprops
-from tqdm.auto import tqdm
 
 from paperlib.attribution import check_target
 from paperlib.backbone import Backbone
 from paperlib.comparison.methods import prepared, with_gradients
+from paperlib.progress import Bar
 
 
 @torch.enable_grad()
@@ -40,7 +40,7 @@ def visualise(net: Backbone, target, size: int, steps: int = 100, lr: float = 3.
     target = check_target(target, len(target), net.n_classes).to(net.device)
     net.eval()
     picture, scores = with_gradients(net, torch.zeros(len(target), 3, size, size)), []
-    for _ in tqdm(range(steps), "ascent", mininterval=2, disable=not progress):
+    for _ in Bar(range(steps), "ascent", show=progress):
         score = net.model(picture).gather(1, target[:, None])[:, 0]
         slope, = torch.autograd.grad((score - l2 * picture.square().sum((1, 2, 3))).sum(), picture)
         with torch.no_grad():

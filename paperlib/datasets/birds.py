@@ -22,6 +22,8 @@ from math import isqrt
 import numpy as np
 import pandas as pd
 
+from paperlib.progress import Bar
+
 PARTS = ("background", "crown", "face", "eye", "beak", "throat", "breast", "belly", "back", "wing", "wing bars", "tail",
          "legs")
 BACKGROUNDS = ("sky", "branch", "grass", "water")
@@ -728,7 +730,7 @@ def draw_set(per_class: int, seed: int = 0, size: int = 96, species=None, shortc
     images = np.empty((len(labels), size, size, 3), dtype=np.uint8)
     masks = np.empty((len(labels), size, size), dtype=np.uint8)
     backgrounds = np.empty(len(labels), dtype=np.int64)
-    for k in _with_bar(range(len(labels)), progress):
+    for k in Bar(range(len(labels)), "drawing birds", show=progress, unit="picture"):
         c, i = int(labels[k]), n_start + k % per_class
         wanted = c % len(BACKGROUNDS) if shortcut and _tied(seed, c, i, shortcut) else None
         image, mask, scene = draw(c, i, seed, size, wanted)
@@ -748,11 +750,3 @@ def _chosen(species) -> np.ndarray:
     if len(numbers) == 0:
         raise ValueError("species is empty: give at least one number of birds.SPECIES.")
     return np.array(numbers, dtype=np.int64)
-
-
-def _with_bar(steps, progress: bool):
-    if not progress:
-        return steps
-    from tqdm.auto import tqdm
-
-    return tqdm(steps, desc="drawing birds", mininterval=2, unit="picture")

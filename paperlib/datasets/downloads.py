@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import pooch
 from filelock import FileLock
-from tqdm.auto import tqdm
+
+from paperlib.progress import Bar
 
 
 class DataError(RuntimeError):
@@ -132,7 +133,7 @@ def unpack(path: Path, inside: str, target: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     try:
         with tarfile.open(path) as tar:
-            for member in tqdm(tar, desc=f"unpacking {path.name}", unit=" files", mininterval=2):
+            for member in Bar(tar, desc=f"unpacking {path.name}", unit=" files"):
                 _refuse_unsafe(member, path)
                 tar.extract(member, scratch, **FILTER)
         if not (scratch / inside).is_dir():

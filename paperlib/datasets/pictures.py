@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import functional as TF
-from tqdm.auto import tqdm
 
 from paperlib.datasets.downloads import DataError
+from paperlib.progress import Bar
 
 # Mean and standard deviation of each channel, for pictures in [0, 1].
 NORMALISATIONS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
@@ -140,7 +140,7 @@ class PictureFiles(Pictures):
     def unreadable(self, progress: bool = True) -> list[Path]:
         """The files that cannot be read to their end, as each of them is here."""
         found = []
-        for i in tqdm(range(len(self)), desc="reading pictures", mininterval=2, disable=not progress):
+        for i in Bar(range(len(self)), desc="reading pictures", show=progress):
             try:
                 self.image(i)
             except DataError:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from paperlib import backbone as backbones
 from paperlib.concepts import check_option
@@ -23,6 +22,7 @@ from paperlib.datasets.load import DRAWN, Pictures
 from paperlib.kmex import check_count
 from paperlib.measures import accuracy
 from paperlib.networks.training import RECIPES, device, has_bf16
+from paperlib.progress import Bar
 
 EPSILON = 1e-4  # of the similarity: a prototype that a picture holds exactly scores log(1 / EPSILON) = 9.2
 RIGHT, WRONG = 1.0, -0.5  # first weights of the last layer, from prototypes of the class and of the others
@@ -272,8 +272,8 @@ def train(model: ProtoPNet, pictures: Pictures, schedule: Schedule | None = None
     losses, end = _resume(unfinished, model, optimisers)
     done, bf16 = len(losses), has_bf16(where)
     steps = max(1, len(pictures) // schedule.batch_size)
-    with tqdm(total=schedule.epochs * steps, initial=done * steps, desc="ProtoPNet", mininterval=2,
-              disable=not progress) as bar:
+    with Bar(total=schedule.epochs * steps, initial=done * steps, desc="ProtoPNet",
+              show=progress) as bar:
         for epoch in range(done, schedule.epochs):
             # Seeded by (seed, epoch), so that a run that was interrupted takes the same steps as one that was not.
             rng = np.random.default_rng([seed, epoch])

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from paperlib.datasets import files
 from paperlib.datasets.load import Pictures
+from paperlib.progress import Bar
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps * recipe.epochs, recipe.final_lr)
     done, loss = _resume(unfinished, model, optimiser, schedule, steps)
     bf16 = has_bf16(where)
-    with tqdm(total=recipe.epochs * steps, initial=done * steps, desc="training", mininterval=2,
-              disable=not progress) as bar:
+    with Bar(total=recipe.epochs * steps, initial=done * steps, desc="training",
+              show=progress) as bar:
         for epoch in range(done, recipe.epochs):
             model.train()
             loss = 0.0
