@@ -186,8 +186,8 @@ def source(name: str, record: dict, told: dict) -> str:
 
 def conditions(settings: dict) -> str:
     """The settings that a reader of a number needs, in words."""
-    starts = f"{settings['n_init']} start{'s' * (settings['n_init'] != 1)} of k-means on the cells"
+    many = f"{settings['n_init']} start{'s' * (settings['n_init'] != 1)} of k-means on the cells"
     start = "random weights" if settings["weights"] == "none" else f"{settings['weights']} weights"
-    pictures = f"{settings['train']} + {settings['test']} pictures at {settings['size']} px"
-    return (f"{settings['classes']} classes, {pictures}, {settings['backbone'].split(':')[-1]} from {start}, {settings['epochs']} epochs, "
-            f"{settings['prototypes_per_class']} prototypes per class, {starts}")
+    return (f"{settings['classes']} classes, {settings['train']} + {settings['test']} pictures, {settings['size']} px, "
+            f"{settings['backbone'].split(':')[-1]} from {start}, {settings['epochs']} epochs, "
+            f"{settings['prototypes_per_class']} prototypes per class, {many}")
