@@ -27,13 +27,17 @@ RISE_MASKS, RISE_CELLS, RISE_KEPT = 128, 7, 0.5  # the authors use 4,000 to 8,00
 
 
 def check_pictures(net: Backbone, x: torch.Tensor) -> None:
-    """Raise ValueError where x is no batch (n, 3, H, W), or where a picture is smaller than the network's stride."""
+    """Raise ValueError unless x is a batch (n, 3, H, W) of finite numbers, no picture smaller than the stride."""
     if x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
         raise ValueError(f"pictures must be a non-empty float batch (n, 3, H, W), but x is {tuple(x.shape)} of "
                          f"{x.dtype}.")
+    if not torch.isfinite(x).all():
+        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"pictures {bad} of the batch hold NaN or infinite numbers: no map means anything for them; "
+                         f"leave them out or check how they were normalised.")
     if min(x.shape[-2:]) < net.stride:
         raise ValueError(f"pictures of {x.shape[-2]} x {x.shape[-1]} pixels are smaller than the network's stride, "
-                         f"{net.stride}: its last block has not one whole pixel for them; give larger ones.")
+                         f"{net.stride}: its last block has not one whole cell for them; give larger ones.")
 
 
 def with_gradients(net: Backbone, x: torch.Tensor) -> torch.Tensor:
@@ -149,6 +153,7 @@ def centre(net: Backbone, x: torch.Tensor, target) -> torch.Tensor:
 
 def edges(net: Backbone, x: torch.Tensor, target) -> torch.Tensor:
     """No method but a floor: the picture's edges (Sobel), whatever the network; (n, H, W) >= 0."""
+    check_pictures(net, x)
     return torch.as_tensor(np.stack([sobel(picture) for picture in x.mean(1).cpu().numpy()]), dtype=x.dtype)
 
 
