@@ -14,15 +14,8 @@ from paperlib.backbone import Backbone
 from paperlib.datasets import files
 from paperlib.datasets import load as data
 from paperlib.networks import protopnet
-from paperlib.networks.protopnet import (
-    ProtoPNet,
-    Schedule,
-    cluster_cost,
-    separation_cost,
-    similarity,
-    squared_distances,
-    train,
-)
+from paperlib.networks.protopnet import ProtoPNet, Schedule, train
+from paperlib.networks.protopnet_model import cluster_cost, separation_cost, similarity, squared_distances
 from paperlib.networks.training import RECIPES, predictions
 
 SHORT = Schedule(warm=1, epochs=4, push_start=2, push_every=5, last_layer_passes=3, batch_size=10, encoder_lr=1e-3)
