@@ -82,7 +82,7 @@ FALSE_PYTHON = """#!/bin/sh
 case "$*" in *sys.version_info*) echo "{folder}/python"; exit;; esac
 echo "$@" >> "{folder}/log"
 test -e "{folder}/fail" && case "$*" in *"$(cat "{folder}/fail")"*) exit 1;; esac
-case "$*" in *"-m venv"*) mkdir -p .venv/bin; for name in python uv; do cp "{folder}/python" .venv/bin/$name; done;; esac
+case "$*" in *"-m venv"*) mkdir -p .venv/bin; for name in python uv; do cp "$0" .venv/bin/$name; done;; esac
 """
 
 

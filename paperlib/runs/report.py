@@ -85,7 +85,7 @@ def row_conditions(which: str, row: str, settings: dict) -> list[str]:
         k, paper_k = int(named[1]), KMEX_K if which == "table2" else int(named[1])
     differs = {
         f"K/C = {k}, not {paper_k}": k != paper_k and row not in ("CNN", "Soft-CAM"),
-        f"{settings['n_init']} restarts of k-means, not {RESTARTS}": explainer and settings["n_init"] != RESTARTS,
+        f"n_init = {settings['n_init']}, not {RESTARTS}": explainer and settings["n_init"] != RESTARTS,
         f"{settings['protopnet_epochs']} epochs of ProtoPNet": row == "ProtoPNet" and settings["protopnet_epochs"]}
     return [reason for reason, holds in differs.items() if holds]
 
