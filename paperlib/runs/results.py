@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from paperlib import guards, measures
+from paperlib.backbone import Backbone
 from paperlib.datasets.pictures import Pictures
-from paperlib.networks import training
+from paperlib.networks import architectures, training
 from paperlib.networks.protopnet import ProtoPNet
 from paperlib.networks.protopnet import train as train_protopnet
 from paperlib.networks.softcam import SoftCAM, finetune
@@ -50,8 +51,7 @@ def _training(study):
     """All that the trained network depends on: settings and training pictures, not the test pictures."""
     return {"size": study.data.size, "normalisation": study.normalisation, "classes": len(study.data.classes),
             "train": content(study.data.train), "backbone": Path(study.backbone).name,
-            "own code": file_content(study.backbone.rsplit(":", 1)[0]), "blocks": study.blocks,
-            "classifier": study.classifier, "weights": file_content(study.weights) or study.weights,
+            "own code": file_content(study.backbone.rsplit(":", 1)[0]), "classifier": study.classifier, "weights": file_content(study.weights) or study.weights,
             "recipe": asdict(study.recipe), "seed": study.seed}
 
 
@@ -76,13 +76,41 @@ INPUTS = {
 # The network
 
 
+def build(study: Study, n_classes: int, size: int, load_weights: bool = True) -> Backbone:
+    """The study's kind of network for pictures of size x size pixels; load_weights=False leaves ImageNet's out."""
+    names = tuple(name.strip() for name in study.blocks.split(",") if name.strip())
+    weights = None if study.weights == "none" else study.weights
+    return architectures.build(study.backbone, n_classes, weights, names, study.classifier, probe=(3, size, size),
+                               load_weights=load_weights)
+
+
+def untrained(study: Study, load_weights: bool = True) -> Backbone:
+    """The network as it is before training. Its first weights depend on the seed alone, and it disturbs no other."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(study.seed)
+        return build(study, len(study.data.classes), study.data.size, load_weights)
+
+
+def trained(study: Study) -> Backbone:
+    """The trained network, ready to run."""
+    tensors = study.checkpoint.tensors
+    net = untrained(study, load_weights=False)  # what is overwritten need not be fetched: a kept network loads offline
+    net.model.load_state_dict(tensors)
+    return ready(net)
+
+
+def ready(net: torch.nn.Module) -> torch.nn.Module:
+    """The network on the accelerator where there is one, laid out channels last: a third faster in float32 on CPUs."""
+    return net.to(training.device(), memory_format=torch.channels_last)
+
+
 def checkpoint(study: Study) -> store.Kept:
     """The weights of the study's network, trained on its training pictures; `manifest["training"]` tells how."""
     study.check_k(study.k)
     key = inputs(study, **_training(study))
 
     def compute():
-        net = study.untrained()
+        net = untrained(study)
         report = training.train(net.model, study.data.train, study.recipe, study.seed,
                                 store.half_done("checkpoint", key))
         return net.model.state_dict(), {"training": report}
@@ -123,12 +151,20 @@ def protopnet(study: Study) -> store.Kept:
     key = inputs(study, *(["network"] if from_cnn else []), "k", **_training(study), schedule=asdict(study.schedule))
 
     def compute():
-        net = ProtoPNet(study.trained if from_cnn else study.untrained(), study.k, study.seed)
+        net = ProtoPNet(study.trained if from_cnn else untrained(study), study.k, study.seed)
         report = train_protopnet(net, study.data.train, study.schedule, study.seed,
                                  store.half_done("protopnet", key))
         start = "the trained CNN's encoder" if from_cnn else "the weights that the CNN started from"
         return net.state_dict(), {"training": report, "start": start}
     return store.kept("protopnet", key, compute)
+
+
+def trained_protopnet(study: Study) -> ProtoPNet:
+    """ProtoPNet, trained, ready to run."""
+    tensors = protopnet(study).tensors
+    net = ProtoPNet(untrained(study, load_weights=False), study.k, study.seed)
+    net.load_state_dict(tensors)
+    return ready(net)
 
 
 def patch_embeddings(study: Study, split: str) -> np.ndarray:
@@ -154,4 +190,4 @@ def softcam(study: Study, l1: float, l2: float, epochs: int) -> tuple[SoftCAM, d
         return soft.difference(study.trained), {"training": report}
     tensors, manifest = store.kept("softcam", key, compute)
     soft.load_difference(study.trained, tensors)
-    return soft, manifest
+    return ready(soft), manifest

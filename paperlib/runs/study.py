@@ -20,10 +20,11 @@ from paperlib.concepts import ConceptExplainer
 from paperlib.datasets import load as data
 from paperlib.datasets.folders import OwnPictures
 from paperlib.kmex import KMEx
-from paperlib.networks import architectures, training
+from paperlib.networks import training
 from paperlib.networks.protopnet import SCHEDULES, ProtoPNet, Schedule
 from paperlib.networks.softcam import SoftCAM
 from paperlib.runs import explanations, results, stages, store
+from paperlib.runs.results import ready
 from paperlib.runs.settings import Settings, n_runs, resolved
 from paperlib.runs.stages import STAGES
 
@@ -80,17 +81,9 @@ class Study(Settings):
         epochs = self.protopnet_epochs or schedule.epochs
         return replace(schedule, epochs=epochs, warm=min(schedule.warm, epochs // 2))
 
-    def untrained(self, load_weights: bool = True) -> Backbone:
+    def untrained(self) -> Backbone:
         """The backbone as it is before training: its first weights depend on the seed alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return self._build(len(self.data.classes), self.data.size, load_weights)
-
-    def _build(self, n_classes: int, size: int, load_weights: bool = True) -> Backbone:
-        names = tuple(name.strip() for name in self.blocks.split(",") if name.strip())
-        weights = None if self.weights == "none" else self.weights
-        return architectures.build(self.backbone, n_classes, weights, names, self.classifier, probe=(3, size, size),
-                                   load_weights=load_weights)
+        return results.untrained(self)
 
     def problems(self) -> list[str]:
         """One sentence for each thing that would stop this study: its data, its K/C, its network and weights.
@@ -98,7 +91,7 @@ class Study(Settings):
         Trains nothing; data and weights that can be fetched are fetched.
         """
         found = []
-        for attempt in (lambda: self.check_k(self.k), lambda: self._build(2, 64)):
+        for attempt in (lambda: self.check_k(self.k), lambda: results.build(self, 2, 64)):
             try:
                 attempt()
             except (ValueError, TypeError, RuntimeError, OSError) as error:
@@ -134,10 +127,7 @@ class Study(Settings):
     @cached_property
     def trained(self) -> Backbone:
         """The backbone, trained on the training split, or as it was trained before with the same settings."""
-        tensors = self.checkpoint.tensors
-        net = self.untrained(load_weights=False)  # a kept network needs no ImageNet weights, and so no network
-        net.model.load_state_dict(tensors)
-        return ready(net)
+        return results.trained(self)
 
     @cached_property
     def manifest(self) -> dict:
@@ -155,9 +145,7 @@ class Study(Settings):
     @cached_property
     def protopnet(self) -> ProtoPNet:
         """ProtoPNet (section 4) with the study's K/C, trained, or as it was trained before with the same settings."""
-        net = ProtoPNet(self.untrained(load_weights=False), self.k, self.seed)
-        net.load_state_dict(results.protopnet(self).tensors)
-        return ready(net)
+        return results.trained_protopnet(self)
 
     @cached_property
     def protopnet_manifest(self) -> dict:
@@ -177,8 +165,7 @@ class Study(Settings):
 
     def finetuned(self, l1: float = 0.0, l2: float = 0.0, epochs: int = 1) -> tuple[SoftCAM, dict]:
         """Soft-CAM after fine-tuning with these penalties, and its manifest. Steps are a fifth of the CNN's own."""
-        soft, manifest = results.softcam(self, l1, l2, epochs)
-        return ready(soft), manifest
+        return results.softcam(self, l1, l2, epochs)
 
     def softcam_accuracy(self, split: str = "test", l1: float = SOFTCAM_L1, l2: float = 0.0) -> float:
         """The accuracy of `finetuned` on a split, a fraction."""
@@ -293,8 +280,3 @@ def open_studies(parameters: Mapping) -> list[Study]:
     if not isinstance(names, str) or not names.strip(" ,"):
         raise TypeError(f"dataset is {names!r}; give one or more of {', '.join(data.LOADERS)}, with commas between.")
     return [Study(dataset=name.strip(), **settings) for name in names.split(",") if name.strip()]
-
-
-def ready(net: torch.nn.Module) -> torch.nn.Module:
-    """The network on the accelerator where there is one, laid out channels last: a third faster in float32 on CPUs."""
-    return net.to(training.device(), memory_format=torch.channels_last)
