@@ -54,8 +54,9 @@ from torch.utils.data import Subset
 
 from paperlib import figures
 from paperlib.attribution import upstream
+from paperlib.comparison.choices import connectedness, map_agreement, paired_difference, prototype_shift
 from paperlib.concepts import predicted_class, vote
-from paperlib.measures import connectedness, map_agreement, paired_difference, prototype_cosines, prototype_shift
+from paperlib.measures import prototype_cosines
 from paperlib.runs.study import open_studies
 
 studies = open_studies(globals())

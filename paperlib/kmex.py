@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.cluster import KMeans
@@ -13,16 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 
-
-def as_array(x):
-    """A tensor (on any device, with gradient or not) as a numpy array; anything else as it is."""
-    return x.detach().cpu().numpy() if hasattr(x, "detach") else x
-
-
-def check_count(name: str, value) -> None:
-    """Raise ValueError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1.")
+from paperlib.guards import as_array, check_count
 
 
 def make_clusterer(clusterer=None, n_init: int = 10):
