@@ -15,7 +15,7 @@ from paperlib.datasets.pictures import UNREADABLE, PictureFiles, Pictures, held_
 # Files with another ending, and all whose name begins with a dot, are left aside: notes, lists, thumbnails.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # Names that a data set's own folders bear, and no class does.
-NO_CLASSES = ("annotations", "bounding_boxes", "images", "imgs", "segmentations", "trimaps")
+NO_CLASSES = ("annotation", "annotations", "bounding_boxes", "images", "imgs", "segmentations", "trimaps")
 ONE_CHANNEL = ("1", "L", "P", "I", "F")  # modes of Pillow
 TEST_SHARE = 0.2
 LAYOUT = ("The pictures of a class lie in a folder of its name: FOLDER/CLASS/..., or FOLDER/train/CLASS/... and "

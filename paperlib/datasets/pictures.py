@@ -196,10 +196,12 @@ class Dataset:
     def describe(self) -> str:
         """Title and totals; then the classes with their pictures in training and test: "cat: 8 + 2"."""
         train, test = (split.labels.bincount(minlength=len(self.classes)).tolist() for split in (self.train, self.test))
-        each = [f"{name}: {n} + {m}" for name, n, m in zip(self.classes, train, test, strict=True)]
+        each = [f"{name}: {n} + {m}".replace(" ", "\xa0")  # no line breaks there
+                for name, n, m in zip(self.classes, train, test, strict=True)]
         total = (f"{self.title}: {len(self.train):,} training and {len(self.test):,} {self.test.split or 'test'} "
                  f"pictures of {len(self.classes)} classes")
-        return "\n".join([total, *textwrap.wrap(listed(each, 40), 92, initial_indent="  ", subsequent_indent="  ")])
+        lines = textwrap.wrap(listed(each, 40), 92, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        return "\n".join([total, *lines]).replace("\xa0", " ")
 
 
 def held_out(n: int, share: float, seed: int, c: int) -> np.ndarray:
