@@ -51,7 +51,7 @@ class CubPictures(PictureFiles):
             with Image.open(path) as image:
                 sides = image.size
         except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read as a picture; fetch it again.") from error
+            raise DataError(f"{path} cannot be read as a picture; replace it.") from error
         # As torchvision resizes and cuts: the long side is rounded down, half a pixel of margin to the even one.
         w, h = (int(self.short_side * side / min(sides)) for side in sides)
         return w / sides[0], h / sides[1], round((w - self.size) / 2), round((h - self.size) / 2)

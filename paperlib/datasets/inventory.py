@@ -48,7 +48,7 @@ def take(name: str, data_root: str | Path = "", allow_subset: bool = False, fetc
     wrong = [path for split in splits if isinstance(split, data.PictureFiles) for path in split.unreadable()]
     if wrong:
         raise data.DataError(f"Pictures of {found.title} that cannot be read to their end: "
-                             f"{', '.join(map(str, wrong))}; fetch them again.")
+                             f"{', '.join(map(str, wrong))}; replace them.")
     drawn = sum(split.raw.nbytes + split.masks.nbytes for split in splits) if name in data.DRAWN else 0
     return Entry(found, place.resolve(), drawn or size_on_disk(place), TERMS[name])
 

@@ -191,8 +191,8 @@ def _download_mnist(root: Path, fetch: bool) -> None:
     except (RuntimeError, OSError) as error:
         missing = [name for name in MNIST_BYTES if not (root / "MNIST" / "raw" / name).is_file()]
         raise DataError(f"MNIST is not whole in {root / 'MNIST' / 'raw'} (missing: {', '.join(missing) or 'nothing'}) "
-                        f"and {'could' if fetch else 'was to'} not be downloaded; put the four uncompressed files "
-                        f"there, or give the folder that holds MNIST/raw as data_root.") from error
+                        f"and was not downloaded; put the four uncompressed files there, or give the folder that holds "
+                        f"MNIST/raw as data_root.") from error
 
 
 class LabelledSTL10(torchvision.datasets.STL10):

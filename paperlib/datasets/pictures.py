@@ -142,7 +142,7 @@ class PictureFiles(Pictures):
                 return as_rgb(ImageOps.exif_transpose(image) if self.upright else image)
         except UNREADABLE as error:
             why = f" ({error})" if isinstance(error, ValueError) else ""
-            raise DataError(f"{self.raw[i]} cannot be read as a picture{why}; fetch it again.") from error
+            raise DataError(f"{self.raw[i]} cannot be read as a picture{why}; replace it.") from error
 
     def unreadable(self, progress: bool = True) -> list[Path]:
         """The files that cannot be read to their end: each is read here."""

@@ -272,5 +272,5 @@ def damaged_png() -> bytes:
 def test_cub_unreadable_picture_is_named(cub_root, damage):
     path = cub_root / "CUB_200_2011" / "images" / CLASSES["1"] / "Bird_0.jpg"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(data.DataError, match=r"118.House_Sparrow/Bird_0.jpg cannot be read as a picture; fetch it"):
+    with pytest.raises(data.DataError, match=r"118.House_Sparrow/Bird_0.jpg cannot be read as a picture; replace it"):
         load_part(cub_root, size=28).train[0]

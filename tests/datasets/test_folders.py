@@ -301,7 +301,7 @@ def test_picture_that_breaks_off_is_named(split_root):
     path.write_bytes(path.read_bytes()[:3000])
     train = load(split_root).train
     assert train.unreadable(progress=False) == [path]
-    with pytest.raises(data.DataError, match="apple/00.png cannot be read as a picture; fetch it again"):
+    with pytest.raises(data.DataError, match="apple/00.png cannot be read as a picture; replace it"):
         train[0]
 
 

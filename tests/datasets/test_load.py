@@ -211,7 +211,7 @@ def test_mnist_missing_and_no_network(mnist_root, no_network):
         data.load("mnist", mnist_root)
     sentence = str(caught.value)
     assert "missing: t10k-labels-idx1-ubyte)" in sentence and str(lost.parent) in sentence
-    assert "could not be downloaded; put the four" in sentence and "data_root" in sentence and "\n" not in sentence
+    assert "was not downloaded; put the four" in sentence and "data_root" in sentence and "\n" not in sentence
     assert no_network
 
 
@@ -226,7 +226,7 @@ def test_root_that_is_no_folder(tmp_path, name):
 
 def test_mnist_is_not_fetched_when_it_is_only_looked_for(mnist_root, no_network):
     (mnist_root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(data.DataError, match="missing: t10k-labels-idx1-ubyte.*and was to not be downloaded"):
+    with pytest.raises(data.DataError, match="missing: t10k-labels-idx1-ubyte.*and was not downloaded"):
         data.find("mnist", mnist_root, fetch=False)
     assert not no_network
 
