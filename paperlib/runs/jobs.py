@@ -205,8 +205,8 @@ def _client(jobs: int, threads: int, scheduler: str) -> Iterator:
         with Client(scheduler, timeout=20) as client:
             yield client
         return
-    # A job may keep its process busy for long. One whose process dies is tried once more, in another. Jobs wait with the
-    # scheduler until a process is free: one that waited in a process would die with it.
+    # A job may keep its process busy for long. One whose process dies is tried once more, in another. Jobs wait with
+    # the scheduler until a process is free: one that waited in a process would die with it.
     settings = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 1,
                 "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
                 "distributed.scheduler.rootish-taskgroup-dependencies": 10**6,
