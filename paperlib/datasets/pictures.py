@@ -233,3 +233,19 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
 def listed(names: Sequence, limit: int = 5) -> str:
     """The first few of `names`, in words."""
     return ", ".join(str(name) for name in names[:limit]) + (" and more" if len(names) > limit else "")
+
+
+def patch(picture: torch.Tensor, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
+          ) -> tuple[np.ndarray, tuple]:
+    """The square of `picture` (3, H, W) around one cell of a feature map: (patch (3, s, s), the cell's box in it).
+
+    s is `share` of the picture's side, or all that the cell covers where that is more; the box is (left, top, width,
+    height) in the patch's pixels.
+    """
+    height, width = picture.shape[1:]
+    cell = height / resolution[0], width / resolution[1]
+    side = min(round(max(share * min(height, width), *cell, 1)), height, width)
+    top = int(np.clip(round((row + 0.5) * cell[0] - side / 2), 0, height - side))
+    left = int(np.clip(round((column + 0.5) * cell[1] - side / 2), 0, width - side))
+    box = (column * cell[1] - left - 0.5, row * cell[0] - top - 0.5, cell[1], cell[0])
+    return np.asarray(picture)[:, top:top + side, left:left + side], box
