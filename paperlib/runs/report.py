@@ -85,7 +85,7 @@ def row_conditions(which: str, row: str, settings: dict) -> list[str]:
         k, paper_k = int(named[1]), KMEX_K if which == "table2" else int(named[1])
     differs = {
         f"K/C = {k}, not {paper_k}": k != paper_k and row not in ("CNN", "Soft-CAM"),
-        f"{settings['n_init']} restarts of k-means, not {RESTARTS}": explainer and settings["n_init"] != RESTARTS,
+        f"n_init = {settings['n_init']}, not {RESTARTS}": explainer and settings["n_init"] != RESTARTS,
         f"{settings['protopnet_epochs']} epochs of ProtoPNet": row == "ProtoPNet" and settings["protopnet_epochs"]}
     return [reason for reason, holds in differs.items() if holds]
 
@@ -207,7 +207,8 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
 td,th{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
-td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}"""
+td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}
+td:nth-child(2){white-space:nowrap}img{max-width:100%}"""
 
 
 def page(text: str, folder: Path) -> str:

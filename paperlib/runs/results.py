@@ -189,5 +189,5 @@ def softcam(study: Study, l1: float, l2: float, epochs: int) -> tuple[SoftCAM, d
         report = finetune(soft, study.data.train, recipe, l1, l2, study.seed, store.half_done("softcam", key))
         return soft.difference(study.trained), {"training": report}
     tensors, manifest = store.kept("softcam", key, compute)
-    soft.load_difference(study.trained, tensors)
+    soft.load_difference(tensors)
     return ready(soft), manifest

@@ -140,11 +140,6 @@ def kept(kind: str, inputs: Mapping, compute: Callable) -> Kept:
     return kept_together(kind, [inputs], lambda missing: [compute()])[0]
 
 
-def tensors(kind: str, inputs: Mapping, compute: Callable) -> files.Tensors:
-    """The tensors of `kept`."""
-    return kept(kind, inputs, compute).tensors
-
-
 def kept_together(kind: str, inputs: Sequence[Mapping], compute: Callable[[list[int]], list]) -> list[Kept]:
     """Several results of one kind, those that are not kept computed in one go: `compute(numbers of the missing)`."""
     paths = [address(kind, each) for each in inputs]

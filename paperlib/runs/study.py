@@ -62,7 +62,7 @@ class Study(Settings):
     @cached_property
     def data(self) -> data.Dataset:
         found = data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class,
-                          self.test_per_class, allow_subset=self.allow_subset, kept=store.tensors)
+                          self.test_per_class, allow_subset=self.allow_subset, kept=store.kept)
         return found.for_choosing(self.seed) if self.choosing else found
 
     @property
