@@ -17,6 +17,7 @@ from pathlib import Path
 from paperlib.runs import notebooks, parameters
 from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
+from paperlib.runs.summary import Teller, failed, table
 
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
 
@@ -84,7 +85,7 @@ def _listed(folder: Path) -> str:
         first = path.read_text(errors="replace").splitlines()[:1]
         lines.append(f"  {path.stem:<12} {first[0].lstrip('# ') if first and first[0].startswith('#') else ''}")
     defaults = " ".join(f"{name}={str(value) or chr(39) * 2}" for name, value in parameters.settings().items())
-    lines += ["", "parameters of all notebooks, for --set, with their defaults (0 or '': the data set's or paper's own):",
+    lines += ["", "parameters of all notebooks, for --set; 0 or '' stands for the data set's or the paper's own:",
               textwrap.fill(defaults, 100, initial_indent="  ", subsequent_indent="  "), ""]
     for name, text in parameters.select((), folder).items():
         own = [line for line in parameters.parameters_cell(text).splitlines()
@@ -118,7 +119,7 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
     if lacks:
         return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
-    kept = {} if options.again else _kept(plans, out / "executed")
+    kept = _kept(plans, out / "executed", options.again)
     todo = [plan for plan in plans if plan.name not in kept]
     graph = jobs.graph([*(_job(plan, out) for plan in todo), *_predictions(todo, out)])
     teller, done = Teller(len(graph)), {}
@@ -183,14 +184,16 @@ def _plan(name: str, text: str, share: dict, known: dict) -> Plan:
     return Plan(name, text, given, studies, runs)
 
 
-def _kept(plans: Iterable[Plan], executed: Path) -> dict[str, Result]:
-    """The notebooks that finished before with the same fingerprint. Each plan is given its own."""
+def _kept(plans: Iterable[Plan], executed: Path, again: bool) -> dict[str, Result]:
+    """The notebooks that finished before with the same fingerprint; `again`: none. Each plan is given its own."""
     from paperlib.runs.settings import resolved
 
     for plan in plans:
         values = resolved({**parameters.declared(plan.text), **plan.given}) if plan.studies else {}
         plan.mark = notebooks.fingerprint(plan.text, plan.given, values,
                                           [study.data.fingerprint for study in plan.studies], executed)
+        if again:
+            (executed / f"{plan.name}.json").unlink(missing_ok=True)
     found = {plan.name: notebooks.finished(plan.name, plan.mark, executed) for plan in plans}
     return {name: result for name, result in found.items() if result}
 
@@ -220,11 +223,6 @@ def _write_predictions(study, out: Path) -> None:
         study.predictions_table().to_csv(temporary, index=False)
 
 
-def failed(done) -> bool:
-    """True if a job, or the notebook that it executed, failed."""
-    return bool(done.error) or getattr(done.result, "status", "") == "failed"
-
-
 def _result(done) -> Result:
     return Result(done.name, "failed", done.seconds, error=done.error) if done.error else done.result
 
@@ -237,60 +235,6 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
     if studies:
         path = report.write(out, {study.dataset: study.settings()["checkpoint"] for study in studies}, seconds)
         print(f"the paper's numbers beside these: {path} (and .html, .json)")
-
-
-class Teller:
-    """Tells how far a run has come: a line for each job, and between them the share done and the time left.
-
-    In a terminal that line is written in place; elsewhere after ten seconds, and then ever more seldom.
-    """
-
-    def __init__(self, n: int):
-        self.n, self.told, self.said, self.start, self.last = n, 0, set(), time.perf_counter(), 0.0
-        self.in_place = sys.stdout.isatty()
-
-    def share(self, share: float, left: float) -> None:
-        """The share of all work that is done, 0 to 1, and the seconds that are left."""
-        elapsed = time.perf_counter() - self.start
-        if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
-            return
-        self.last, words = elapsed, f"{share:.0%} done" + (f", {duration(left)} left" if share > 0.01 else "")
-        print(f"\r{words:<40}" if self.in_place else words, end="" if self.in_place else "\n", flush=True)
-
-    def job(self, done) -> None:
-        """A job that is done, with the warnings that no job gave before."""
-        self.told += 1
-        error = done.error or getattr(done.result, "error", "")
-        what = f"FAILED: {error}" if error else f"{done.seconds:.0f} s"
-        lines = [f"[{self.told}/{self.n}] {done.title}: {what}"]
-        lines += [f"    {warning}" for warning in done.warnings if warning not in self.said]
-        self.said |= {*done.warnings}
-        print(f"\r{'':<40}\r" * self.in_place + "\n".join(lines), flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "about 3 min"."""
-    if seconds < 90:
-        return "about a minute"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
-def table(results: Iterable[Result], others: Iterable, seconds: float) -> str:
-    """The end of a run: each other job's seconds, then each notebook's, with its main numbers and slowest cell."""
-    results, others = list(results), list(others)
-    width = max([len(each.name) for each in results] + [len(each.title) for each in others] + [8])
-    lines = [f"{'job':<{width}}  seconds"] if others else []
-    lines += [f"{each.title:<{width}}  {each.seconds:>7.0f}{'  FAILED' if each.error else ''}" for each in others]
-    lines += [f"{'notebook':<{width}}  seconds  main numbers"]
-    for r in results:
-        main = (r.error and f"FAILED: {r.error}") or r.headline or "-"
-        rows = main.splitlines() + ([f"(longest: {r.slowest})"] if r.slowest else [])
-        lines.append(f"{r.name:<{width}}  {r.seconds:>7.0f}{' *' if r.status == 'kept' else '  '}{rows[0]}")
-        lines += [" " * (width + 11) + row for row in rows[1:]]
-    lines.append(f"{'all':<{width}}  {seconds:>7.0f}")
-    if any(r.status == "kept" for r in results):
-        lines.append("* finished before with the same text and parameters; --again runs it anew")
-    return "\n".join(lines)
 
 
 # data and cache

@@ -82,13 +82,18 @@ def finished(name: str, mark: str, folder: Path) -> Result | None:
 
 
 def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) -> Result:
-    """Execute one notebook into `folder`: as .ipynb and .html, with a .json that holds its fingerprint `mark`."""
+    """Execute one notebook into `folder`: as .ipynb and .html, with a .json that holds its fingerprint `mark`.
+
+    One that has finished with that fingerprint is not executed again.
+    """
     import jupytext
     import nbformat
     import papermill
 
     from paperlib.datasets import files
 
+    if before := finished(name, mark, folder):
+        return before
     logging.getLogger("papermill").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     final, failed, start = folder / f"{name}.ipynb", folder / f"{name}.failed.ipynb", time.perf_counter()
