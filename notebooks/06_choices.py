@@ -54,7 +54,7 @@ from torch.utils.data import Subset
 
 from paperlib import figures
 from paperlib.attribution import upstream
-from paperlib.comparison.choices import connectedness, map_agreement, paired_difference, prototype_shift
+from paperlib.comparison.pairs import connectedness, map_agreement, paired_difference, prototype_shift
 from paperlib.concepts import predicted_class, vote
 from paperlib.measures import prototype_cosines
 from paperlib.runs.study import open_studies

@@ -1,11 +1,15 @@
 """Section 3.3, feature importance: attribution maps (eq. 11) and their way upstream."""
-
 from __future__ import annotations
 
 import torch
 
-from paperlib.concepts import check_option, resize
-from paperlib.theorem1 import check
+from paperlib.concepts import MODES, resize
+from paperlib.guards import check_option, check_shapes, check_size, check_target
+
+UPSAMPLING = {name: MODES[name] for name in ("bilinear", "nearest")}
+# The classes among whose prototypes the segments are found; None: among all.
+SEGMENTS = {"predicted": lambda target: target, "all": lambda target: None}
+BASES = ("raw", "averaged")
 
 
 def attribute(h: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
@@ -14,39 +18,38 @@ def attribute(h: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
     h (n, R, D), C (D, n_classes) -> (n, R, n_classes), without unit: a row equal to c_j scores 1. The mean over rows
     times ||c_j||^2 is the logit without bias. Errors as in `theorem1.pool_then_classify`; ValueError for a zero c_j.
     """
-    check(h, C)
+    check_shapes(h=(h, "n R D"), C=(C, "D n_classes"))
     squares = C.square().sum(dim=0)
-    if (squares == 0).any():
+    if not squares.all():
         zero = (squares == 0).nonzero().flatten().tolist()
         raise ValueError(f"the classifier's columns {zero} are zero: eq. 11 is not defined for these classes.")
     return h @ C / squares
 
 
 def upsample(att: torch.Tensor, size, mode: str = "bilinear") -> torch.Tensor:
-    """Step 2 of the way upstream: att (n, h, w) -> (n, H, W). size (H, W); mode "bilinear" or "nearest".
+    """Step 2 of the way upstream: att (n, h, w) -> (n, H, W). size (H, W) or one number; mode "bilinear" or "nearest".
 
-    "nearest" conserves the mean exactly when H and W are multiples of h and w. Raises ValueError for wrong shapes.
+    "nearest" conserves the mean exactly if H and W are multiples of h and w. Raises ValueError for wrong shapes.
     """
-    check_option("mode", mode, ("bilinear", "nearest"))
-    _check_map(att, "att")
-    return resize(att[:, None], (size, size) if isinstance(size, int) else size, mode)[:, 0]
+    check_option("mode", mode, UPSAMPLING)
+    check_shapes(att=(att, "n H W"))
+    return resize(att[:, None], check_size("size", size), mode)[:, 0]
 
 
 def refine(att: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-    """Step 3 of the way upstream: segment-wise average, so that pixels of one segment share a score.
+    """Step 3 of the way upstream: segment-wise average, so that the cells of one segment share a score.
 
-    att (n, H, W), segments (n, H, W) whole-number ids -> (n, H, W). A segment is all pixels of one image with the same
-    id, connected or not. Conserves each image's mean. Raises ValueError for wrong or unequal shapes, or NaN.
+    att (n, H, W), segments (n, H, W) whole numbers -> (n, H, W). A segment is all cells of one image with the same
+    number, connected or not. Conserves each image's mean. Raises ValueError for wrong or unequal shapes, or NaN.
     """
-    _check_map(att, "att")
+    check_shapes(att=(att, "n H W"))
     if segments.shape != att.shape or segments.is_floating_point():
-        shapes = f"{tuple(segments.shape)} of {segments.dtype} for att {tuple(att.shape)}"
-        raise ValueError(f"segments must be whole-number ids shaped as att, but are {shapes}.")
-    ids, key = segments.unique(return_inverse=True)
-    key = (key + len(ids) * torch.arange(len(att), device=att.device)[:, None, None]).flatten()
-    total = att.new_zeros(len(att) * len(ids)).index_add_(0, key, att.flatten())
-    count = att.new_zeros(len(att) * len(ids)).index_add_(0, key, torch.ones_like(att).flatten())
-    return (total / count.clamp_min(1))[key].view_as(att)
+        raise ValueError(f"segments must be whole numbers shaped as att, {tuple(att.shape)}, but are "
+                         f"{tuple(segments.shape)} of {segments.dtype}.")
+    numbers, key = segments.unique(return_inverse=True)
+    key = key.flatten(1)
+    means = att.new_zeros(len(att), len(numbers)).scatter_reduce_(1, key, att.flatten(1), "mean", include_self=False)
+    return means.gather(1, key).view_as(att)
 
 
 def upstream(features, C, explainers, target, segments="predicted", base="raw", mode="bilinear", return_segments=False):
@@ -63,33 +66,23 @@ def upstream(features, C, explainers, target, segments="predicted", base="raw", 
     With return_segments also the concept maps (n, H, W), by name, so that both come from one pass. Raises ValueError
     for an unknown option, explainers that are not growing suffixes, or a target that does not fit.
     """
-    check_option("segments", segments, ("predicted", "all"))
-    check_option("base", base, ("raw", "averaged"))
+    for name, value, known in (("segments", segments, SEGMENTS), ("base", base, BASES), ("mode", mode, UPSAMPLING)):
+        check_option(name, value, known)
     _check_suffixes(explainers, len(features))
     target = check_target(target, len(features[0]), C.shape[1]).to(C.device)
-    classes = target if segments == "predicted" else None
-    att, maps, concepts = _last_map(features[-1], C, target), {}, {}
+    att, maps, concepts = _of_target(features[-1], C, target), {}, {}
     for depth, explainer in enumerate(explainers):
-        refined = depth > 0 or base == "averaged"
-        if refined or return_segments:
-            s = concepts[explainer.name] = explainer.maps_from_features(features, classes)
-        if refined:
+        s = concepts[explainer.name] = explainer.maps_from_features(features, SEGMENTS[segments](target))
+        if depth > 0 or base == "averaged":
             att = refine(upsample(att, s.shape[-2:], mode), s)
         maps[explainer.name] = att
     return (maps, concepts) if return_segments else maps
 
 
-def _last_map(x, C, target):
+def _of_target(x, C, target):
     """Eq. 11 at depth B for the target classes: x (n, D, H, W) -> (n, H, W)."""
     att = attribute(x.flatten(2).transpose(1, 2), C)
     return att[torch.arange(len(x), device=x.device), :, target].view(len(x), *x.shape[-2:])
-
-
-def _check_map(x, name):
-    if x.ndim != 3 or 0 in x.shape or not x.is_floating_point():
-        raise ValueError(f"{name} must be a non-empty float map (n, H, W), but it is {tuple(x.shape)} of {x.dtype}.")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name} holds NaN or infinite values: check the features that it comes from.")
 
 
 def _check_suffixes(explainers, B):
@@ -97,15 +90,3 @@ def _check_suffixes(explainers, B):
     if not explainers or [tuple(e.blocks) for e in explainers] != wanted:
         names = ", ".join(e.name for e in explainers) or "none"
         raise ValueError(f"explainers must be of every suffix, deepest first: B{B}, B{B - 1}{B}, ...; given: {names}.")
-
-
-def check_target(target, n: int, n_classes: int) -> torch.Tensor:
-    """`target`, a class for each of n images or one for all, as (n,) long.
-
-    Raises ValueError where it is neither, or not in 0..n_classes-1.
-    """
-    target = torch.as_tensor(target)
-    target = target.expand(n) if target.ndim == 0 else target
-    if target.shape != (n,) or target.is_floating_point() or target.min() < 0 or target.max() >= n_classes:
-        raise ValueError(f"target must be one class, or one for each of the {n} images, in 0..{n_classes - 1}.")
-    return target.long()

@@ -1,20 +1,23 @@
 """The CNN of section 2 taken apart as in the paper: blocks f_1..f_B (eq. 6), average pooling, classifier (eq. 1-2).
 
-`Backbone` wraps any module of that structure, and refuses, by comparing
-numbers, a network for which Theorem 1 does not hold.
+`Backbone` wraps any module of that structure, and refuses, by comparing numbers, a network for which Theorem 1 does not
+hold.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from threading import Lock
 
 import torch
 from torch import nn
-from torch.fx.proxy import TraceError
 from torchvision.models.feature_extraction import create_feature_extractor
 
 # Between the last block and the classifier these do nothing to a trained network's numbers but average and reshape.
 HARMLESS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)
+# One forward pass at a time. A network with hooks, or a data set that reads from one open file, does not bear several
+# threads at once: they would mix up their outputs without an error.
+FORWARD = Lock()
 
 
 class StructureError(ValueError):
@@ -28,20 +31,21 @@ class Backbone(nn.Module):
     blocks: the names of the modules (or feature-extraction nodes) whose outputs are x^(1)..x^(B), shallow to deep.
     classifier: the name of the linear layer.
     probe: the shape of one picture on which the structure is checked: `forward(x)` must equal the classifier of the
-    mean of the last block's pixels.
+    mean of the last block's cells.
+    n_classes: how many classes the network must tell apart; None for as many as its classifier does.
 
-    Raises StructureError where it does not, and says what stands between them.
+    Raises StructureError, which says what stands in the way; ValueError for weights that are not finite.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
-                 classifier: str = "fc", probe: tuple[int, int, int] = (3, 64, 64)):
+                 classifier: str = "fc", probe: tuple[int, int, int] = (3, 64, 64), n_classes: int | None = None):
         super().__init__()
         self.model, self.blocks, self.classifier_name = model, tuple(blocks), classifier
         self.classifier = linear_layer(model, classifier)
         self._extract = extractor(model, self.blocks)
         self._side = max(probe[1:])
         self.eval()
-        self._check(probe)
+        self._check(probe, self.n_classes if n_classes is None else n_classes)
 
     @property
     def C(self) -> torch.Tensor:  # noqa: N802 - the paper's letter
@@ -63,7 +67,7 @@ class Backbone(nn.Module):
 
     @cached_property
     def stride(self) -> int:
-        """Pixels of a picture's side that one pixel of the last block stands for, as measured on a blank picture."""
+        """Pixels of a picture's side that one cell of the last block stands for, as measured on a blank picture."""
         for side in (256, self._side):  # the second for a network that takes pictures of one size only
             try:
                 return side // self.features(torch.zeros(1, 3, side, side))[-1].shape[-1]
@@ -91,23 +95,31 @@ class Backbone(nn.Module):
         self.eval()
         return self.model(x.to(self.device))
 
-    def _check(self, probe: tuple[int, int, int]) -> None:
+    def _check(self, probe: tuple[int, int, int], n_classes: int) -> None:
+        kind = type(self.model).__name__
+        for name, weights in self.model.state_dict().items():
+            if not torch.isfinite(weights).all():
+                raise ValueError(f"The weights of {kind} hold NaN or infinite values, first in {name}: load others, or "
+                                 f"train again with a lower learning rate.")
         x = torch.randn(2, *probe, generator=torch.Generator().manual_seed(0)).to(self.device)
-        h, y = self.features(x)[-1], self.forward(x)
-        fits = h.ndim == 4 and h.shape[1] == self.classifier.in_features and y.shape == (2, self.n_classes)
-        if fits:
-            error = (self.classify(h.mean((2, 3))) - y).abs().max()
-            fits = error <= 1e-4 * (1 + y.abs().max())
-        if not fits:
-            raise StructureError(f"{type(self.model).__name__} is not blocks, average pooling, linear classifier: "
-                                 f"between '{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}; "
-                                 f"Theorem 1 does not apply.")
+        y = self.forward(x)
+        shape = tuple(getattr(y, "shape", ()))
+        if shape != (2, n_classes) or self.n_classes != n_classes:
+            raise StructureError(f"{kind} gives {shape or type(y)} for 2 pictures, and '{self.classifier_name}' has "
+                                 f"{self.n_classes} outputs; needed are the logits of {n_classes} classes from both.")
+        h = self.features(x)[-1]
+        fits = h.ndim == 4 and h.shape[1] == self.classifier.in_features
+        if not fits or not (self.classify(h.mean((2, 3))) - y).abs().max() <= 1e-4 * (1 + y.abs().max()):
+            raise StructureError(f"{kind} is not blocks, average pooling, linear classifier: between "
+                                 f"'{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}; Theorem 1 does "
+                                 f"not apply.")
 
     @torch.no_grad()
     def _between(self, x: torch.Tensor) -> str:
-        """What runs between the last block and the classifier and is more than pooling, in words."""
+        """In words, what runs between the last block and the classifier and is more than pooling."""
         ran, hooks = [], []
-        for name, module in self.model.named_modules():
+        modules = dict(self.model.named_modules())
+        for name, module in modules.items():
             if name == self.blocks[-1] or not any(module.children()):
                 hooks.append(module.register_forward_hook(lambda *_, name=name: ran.append(name)))
         try:
@@ -117,23 +129,19 @@ class Backbone(nn.Module):
                 hook.remove()
         start = max((i for i, name in enumerate(ran) if name == self.blocks[-1]), default=-1)
         stop = ran.index(self.classifier_name) if self.classifier_name in ran else len(ran)
-        found = [f"{type(self.model.get_submodule(name)).__name__} ({name})" for name in ran[start + 1:stop]
-                 if not isinstance(self.model.get_submodule(name), HARMLESS)] if start >= 0 else []
-        if not found:
+        found = [f"{type(modules[name]).__name__} ({name})" for name in ran[start + 1:stop]
+                 if not isinstance(modules[name], HARMLESS)]
+        if start < 0 or not found:
             return "stands something else than average pooling that is no module of its own"
         return f"stand {', '.join(found[:6])}" + (" and more" if len(found) > 6 else "")
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError as error:
-        names = ", ".join(child for child, _ in model.named_children())
-        raise StructureError(f"The network has no module {name!r}; its outermost modules are {names}.") from error
-
-
 def linear_layer(model: nn.Module, name: str) -> nn.Linear:
-    found = _submodule(model, name)
+    """The model's module `name`. Raises StructureError if there is none, or it is not linear."""
+    found = dict(model.named_modules()).get(name)
+    if found is None:
+        names = ", ".join(child for child, _ in model.named_children())
+        raise StructureError(f"The network has no module {name!r}; its outermost modules are {names}.")
     if not isinstance(found, nn.Linear):
         raise StructureError(f"'{name}' is a {type(found).__name__}, not a linear layer; name the network's linear "
                              f"classifier.")
@@ -146,13 +154,13 @@ class _Hooked(nn.Module):
     def __init__(self, model: nn.Module, blocks: tuple[str, ...]):
         super().__init__()
         self.model, self.blocks = model, blocks
-        self.modules_of = [_submodule(model, name) for name in blocks]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        # Kept under the name, not in order of running: a block may be listed before it runs.
+        # Kept under the name, not in order of running: a block may be listed before it runs. A copy is kept, for the
+        # layer that follows may work in place.
         kept: dict[str, torch.Tensor] = {}
-        hooks = [module.register_forward_hook(lambda _m, _i, out, name=name: kept.__setitem__(name, out))
-                 for name, module in zip(self.blocks, self.modules_of, strict=True)]
+        hooks = [self.model.get_submodule(name).register_forward_hook(
+            lambda _m, _i, out, name=name: kept.__setitem__(name, out.clone())) for name in self.blocks]
         try:
             self.model(x)
         finally:
@@ -169,8 +177,13 @@ class _Traced(nn.Module):
 
     def __init__(self, model: nn.Module, blocks: tuple[str, ...]):
         super().__init__()
-        self.graph = create_feature_extractor(model, {name: name for name in blocks})
-        self.blocks = blocks
+        self.graph, self.blocks = create_feature_extractor(model, {name: name for name in blocks}), blocks
+        for graph in (self.graph.train_graph, self.graph.eval_graph):
+            output = next(node for node in graph.nodes if node.op == "output")
+            for node in output.all_input_nodes:  # a copy of each: the layer that follows may work in place
+                with graph.inserting_after(node):
+                    output.replace_input_with(node, graph.call_method("clone", (node,)))
+        self.graph.recompile()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         kept = self.graph(x)
@@ -186,10 +199,31 @@ def extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
         raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last at the pooling.")
     try:
         return _Traced(model, blocks)
-    except TraceError:  # a forward pass that depends on the data
+    except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for what it cannot follow
+        if not set(blocks) <= set(dict(model.named_modules())):
+            raise StructureError(f"The network does not have all of the blocks {', '.join(blocks)}; for its names see "
+                                 f"torchvision.models.feature_extraction.get_graph_node_names.") from error
         return _Hooked(model, blocks)
-    except ValueError as error:  # feature extraction's word for a node that is not there
-        raise StructureError(f"The network has not all of the blocks {', '.join(blocks)}; see "
-                             f"torchvision.models.feature_extraction.get_graph_node_names for its names.") from error
-    except Exception:  # noqa: BLE001 - torch.fx raises many kinds for what it cannot follow
-        return _Hooked(model, blocks)
+
+
+def count(images) -> int:
+    """The number of images. Raises ValueError if they are none, or have no length."""
+    if not hasattr(images, "__len__") or len(images) == 0:
+        raise ValueError("images is empty or has no length: give a tensor (n, 3, H, W) or an indexable of (3, H, W).")
+    return len(images)
+
+
+def features_of(backbone, images, index) -> list[torch.Tensor]:
+    """[x^(1), ..., x^(B)] of the images with the numbers `index`, on the backbone's device; one thread at a time.
+
+    images: a tensor (n, 3, H, W), or anything that gives one (3, H, W), or a tuple that begins with it, for a number.
+    """
+    with FORWARD:
+        if isinstance(images, torch.Tensor):
+            x = images[torch.as_tensor(index)]
+        else:
+            items = (images[int(i)] for i in index)
+            x = torch.stack([torch.as_tensor(x[0] if isinstance(x, tuple | list) else x) for x in items])
+        if x.ndim != 4:
+            raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
+        return backbone.features(x.to(backbone.C.device))

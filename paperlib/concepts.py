@@ -1,14 +1,17 @@
 """Section 3.3: explaining the encoder. Composite features, class prototypes, explanation maps, votes (eq. 6-10).
 
-Letters: n images, B blocks, D_b channels of block b, R' = H' W' pixels of the shared resolution, D = sum of the D_b,
-C classes, K prototypes ordered by class, K/C of them a class.
+Letters: n images, B blocks, D_b channels of block b, R' = H' W' cells of the shared resolution, D = sum of the D_b,
+C classes, K prototypes ordered by class, K/C of them per class.
 """
-
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from numbers import Integral, Real
-from threading import Lock
-from time import perf_counter
+from time import perf_counter, thread_time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,26 +22,32 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
-from paperlib.kmex import as_array, check_count, class_prototypes, make_clusterer
+from paperlib.backbone import count, features_of
+from paperlib.guards import check_count, check_option, check_shapes, check_size, check_target, plain, refuse_test
+from paperlib.kmex import class_prototypes, make_clusterer
 from paperlib.progress import Bar
-from paperlib.theorem1 import pool_then_classify
+from paperlib.theorem1 import predicted_class
 
-# One forward pass at a time. A network with hooks, or a data set that reads from one open file, does not bear several
-# threads at once: they would mix up their outputs without an error. The workers' gain is in the clustering.
-FORWARD = Lock()
-
-NORMS = ("row", "tensor", "none")
-MODES = ("bilinear", "bicubic", "nearest")
-BLOCK_WEIGHTS = {
-    "inv_dim": lambda D: 1 / D,  # eq. 8 as printed
+# The choices that the paper leaves. Eq. 7: how a block's output is brought to another size.
+MODES = {mode: partial(F.interpolate, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")}
+MODES["nearest"] = partial(F.interpolate, mode="nearest")
+NORMS = {  # eq. 8; F.normalize divides by max(norm, 1e-12), so that a row of zeros, as a ReLU can leave, stays zero
+    "row": lambda u: F.normalize(u, dim=1),
+    "tensor": lambda u: F.normalize(u.flatten(1), dim=1).view_as(u),
+    "none": lambda u: u,
+}
+BLOCK_WEIGHTS = {  # eq. 8: the factor of a block with D channels
+    "inv_dim": lambda D: 1 / D,  # as printed
     "inv_dim_plus_one": lambda D: 1 / (1 + D),
     "inv_sqrt_dim": lambda D: D**-0.5,
     "none": lambda D: 1.0,
     "dim": lambda D: float(D),
 }
-
-
-# Eq. 7 and 8: composite features
+VOTES = {  # before eq. 10: the score of each candidate (n, m), and each cell's candidate (n, R')
+    "class": lambda y, s, per_class: (y, s // per_class),
+    "cluster": lambda y, s, per_class: (_tally(s, y.shape[1] * per_class), s),
+}
+AMONG = {"all": lambda reading: None, "predicted": lambda reading: reading.predicted}  # of which classes; None: all
 
 
 def composite(features, resolution=None, norm="row", block_weight="inv_dim", mode="bilinear") -> torch.Tensor:
@@ -46,68 +55,27 @@ def composite(features, resolution=None, norm="row", block_weight="inv_dim", mod
 
     features      list of (n, D_b, H_b, W_b), shallowest first -> (n, H', W', sum D_b)
     resolution    None for that of the first block given; or (H', W'); or one number for both
-    norm          whose norm eq. 8 divides by: "row" (the D_b channels of one pixel; an all-zero row stays zero),
-                  "tensor" (a block's whole output for one image), "none"
+    norm          whose norm eq. 8 divides by: "row" (a cell's D_b channels), "tensor" (an image's D_b H' W'), "none"
     block_weight  factor of a block: "inv_dim" 1/D_b (eq. 8), "inv_dim_plus_one" 1/(1+D_b), "inv_sqrt_dim" D_b^-1/2,
                   "none" 1, "dim" D_b; or a number e for D_b^e, so that "inv_dim" is -1
     mode          interpolation: "bilinear" or "bicubic" (corners not aligned), "nearest"
 
-    Raises TypeError for other than float tensors, ValueError for wrong shapes or an unknown option.
+    Raises TypeError unless features are float tensors, ValueError for wrong shapes, NaN or an unknown option.
     """
-    _check_features(features)
-    size = tuple(features[0].shape[-2:]) if resolution is None else _size(resolution)
-    parts = [_weight(block_weight, x.shape[1]) * _normalise(resize(x, size, mode), norm) for x in features]
-    return torch.cat([u.permute(0, 2, 3, 1) for u in parts], dim=-1)
+    if isinstance(features, torch.Tensor) or len(features) == 0:
+        raise ValueError("features must be a list with the output (n, D_b, H_b, W_b) of at least one block.")
+    check_shapes(**{f"features[{b}]": (x, f"n D{b} H{b} W{b}") for b, x in enumerate(features)})
+    _check_choices(resolution, norm, block_weight, mode)
+    size = features[0].shape[-2:] if resolution is None else check_size("resolution", resolution)
+    u = [resize(x, size, mode) for x in features]
+    weight = BLOCK_WEIGHTS.get(block_weight, lambda D: float(D) ** float(block_weight))
+    q = [weight(x.shape[1]) * NORMS[norm](x) for x in u]
+    return torch.cat([x.permute(0, 2, 3, 1) for x in q], dim=-1)
 
 
 def resize(x: torch.Tensor, size, mode="bilinear") -> torch.Tensor:
-    """Eq. 7 for one block: (n, D, h, w) -> (n, D, H', W'). Raises ValueError for an unknown mode."""
-    check_option("mode", mode, MODES)
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=None if mode == "nearest" else False)
-
-
-def _normalise(u, norm):
-    """The norm in eq. 8; F.normalize divides by max(norm, 1e-12), so a ReLU row of zeros stays zero."""
-    check_option("norm", norm, NORMS)
-    if norm == "row":
-        return F.normalize(u, dim=1)
-    return F.normalize(u.flatten(1), dim=1).view_as(u) if norm == "tensor" else u
-
-
-def _weight(block_weight, D):
-    if isinstance(block_weight, Real) and not isinstance(block_weight, bool):
-        return float(D) ** float(block_weight)
-    check_option("block_weight", block_weight, tuple(BLOCK_WEIGHTS))
-    return BLOCK_WEIGHTS[block_weight](D)
-
-
-def _size(resolution):
-    size = (resolution, resolution) if isinstance(resolution, Integral) else tuple(resolution)
-    if len(size) != 2 or not all(isinstance(s, Integral) and s > 0 for s in size):
-        raise ValueError(f"resolution={resolution!r} must be None, a positive whole number or a pair of them.")
-    return size
-
-
-def check_option(name: str, value, known) -> None:
-    """Raise ValueError, listing the known options, unless `value` is one of them."""
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(known)}.")
-
-
-def _check_features(features):
-    if isinstance(features, torch.Tensor) or len(features) == 0:
-        raise ValueError("features must be a list with the output (n, D_b, H_b, W_b) of at least one block.")
-    for x in features:
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-            raise TypeError("features must be float tensors; convert them with torch.as_tensor(...).float().")
-        if x.ndim != 4 or 0 in x.shape or len(x) != len(features[0]):
-            shapes = [tuple(x.shape) for x in features]
-            raise ValueError(f"features must be non-empty (n, D_b, H_b, W_b) with the same n, but are {shapes}.")
-
-
-# Eq. 9: assignment
+    """Eq. 7 for one block: (n, D, h, w) -> (n, D, H', W'); size (H', W'), mode one of MODES."""
+    return x if tuple(x.shape[-2:]) == tuple(size) else MODES[mode](x, size=tuple(size))
 
 
 def assign(q: torch.Tensor, prototypes: torch.Tensor, return_distance=False):
@@ -115,10 +83,10 @@ def assign(q: torch.Tensor, prototypes: torch.Tensor, return_distance=False):
 
     q (..., D), prototypes (K, D) -> indices (...) long; with `return_distance` also the distances (...).
     The lowest index wins a tie. Rows go in chunks, so that the (rows, K) matrix never takes more than 64 MB.
-    Raises TypeError for other than float tensors, ValueError for wrong shapes, no prototype, or NaN.
+    Raises TypeError unless both are float tensors of one type, ValueError for wrong shapes, no prototype, or NaN.
     """
-    _check_assign(q, prototypes)
-    dtype = torch.promote_types(torch.promote_types(q.dtype, prototypes.dtype), torch.float32)
+    check_shapes(q=(q, "... D"), prototypes=(prototypes, "K D"))
+    dtype = torch.promote_types(q.dtype, torch.float32)
     rows, p = q.reshape(-1, q.shape[-1]).to(dtype), prototypes.to(q.device, dtype)
     # argmin_k ||q - p_k||^2 = argmin_k ||p_k||^2 - 2 q.p_k: one matrix product. A common shift and scale change
     # nothing but keep float32's digits: without them, rows far from zero or as tiny as eq. 8's lose them.
@@ -127,45 +95,24 @@ def assign(q: torch.Tensor, prototypes: torch.Tensor, return_distance=False):
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     centred = (p - shift) / scale
     norms = centred.square().sum(dim=1)
-    chunk = max(1, 2**24 // max(p.shape))
-    s = [torch.addmm(norms, (r - shift) / scale, centred.T, alpha=-2).argmin(dim=1) for r in rows.split(chunk)]
-    s = torch.cat(s).view(q.shape[:-1])
-    return (s, _distance(rows, p, s.flatten(), chunk).view(s.shape)) if return_distance else s
-
-
-def _distance(rows, p, s, chunk):
-    """Distance of each row to its prototype, by differences: exact where the matrix product would round."""
-    pairs = zip(rows.split(chunk), s.split(chunk), strict=True)
-    return torch.cat([torch.linalg.vector_norm(r - p[k], dim=1) for r, k in pairs])
-
-
-def _check_assign(q, prototypes):
-    for name, x in (("q", q), ("prototypes", prototypes)):
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-            raise TypeError(f"{name} must be a tensor of floats; convert it with torch.as_tensor(...).float().")
-    if prototypes.ndim != 2 or q.ndim < 1 or q.shape[-1] != prototypes.shape[1] or 0 in prototypes.shape:
-        shapes = f"{tuple(q.shape)} and {tuple(prototypes.shape)}"
-        raise ValueError(f"q must be (..., D) and prototypes (K, D) with K, D > 0, but they are {shapes}.")
-    if q.numel() == 0:
-        raise ValueError(f"q {tuple(q.shape)} is empty: give at least one row.")
-    if not (torch.isfinite(q).all() and torch.isfinite(prototypes).all()):
-        raise ValueError("q or prototypes holds NaN or infinite values: check the network and its input.")
-
-
-# Eq. 10: votes and decision
+    s, distance = [], []
+    for r in rows.split(max(1, 2**24 // max(p.shape))):
+        s.append(torch.addmm(norms, (r - shift) / scale, centred.T, alpha=-2).argmin(dim=1))
+        distance.append(torch.linalg.vector_norm(r - p[s[-1]], dim=1))  # exact where the matrix product would round
+    s, distance = (torch.cat(x).view(q.shape[:-1]) for x in (s, distance))
+    return (s, distance) if return_distance else s
 
 
 def vote(s: torch.Tensor, n_classes: int, prototypes_per_class: int) -> torch.Tensor:
-    """Share of the pixels that each class's prototypes hold (eq. 10): s (n, R') -> y (n, n_classes), rows sum to 1.
+    """Share of the cells that each class's prototypes hold (eq. 10): s (n, R') -> y (n, n_classes), rows sum to 1.
 
     Eq. 10 pools over "K/C non-overlapping windows"; only C windows of K/C prototypes each give a y in R^C, so that is
     what this computes. Raises ValueError for wrong shapes, or an index outside 0..K-1.
     """
     K = n_classes * prototypes_per_class
-    if s.ndim != 2 or s.is_floating_point() or s.numel() == 0:
-        raise ValueError(f"s must be non-empty whole-number indices (n, R'), but it is {tuple(s.shape)} of {s.dtype}.")
-    if s.min() < 0 or s.max() >= K:
-        raise ValueError(f"s must lie in 0..{K - 1} ({n_classes} classes of {prototypes_per_class} prototypes).")
+    if s.ndim != 2 or s.is_floating_point() or s.numel() == 0 or s.min() < 0 or s.max() >= K:
+        raise ValueError(f"s must be non-empty whole-number indices (n, R') in 0..{K - 1}, but is {tuple(s.shape)} of "
+                         f"{s.dtype}, or goes beyond.")
     return _tally(s // prototypes_per_class, n_classes) / s.shape[1]
 
 
@@ -178,18 +125,16 @@ def decide(y, s, distance=None, vote="class", *, prototypes_per_class):
     prototypes on average; without `distance`, or if that is equal too, to the lowest class.
     Raises ValueError for wrong shapes or an unknown vote.
     """
-    check_option("vote", vote, ("class", "cluster"))
+    check_option("vote", vote, VOTES)
     if y.ndim != 2 or s.ndim != 2 or len(y) != len(s) or (distance is not None and distance.shape != s.shape):
         raise ValueError("decide needs y (n, n_classes), s (n, R') and distance None or shaped as s.")
-    per = 1 if vote == "class" else prototypes_per_class  # candidates of one class
-    size = y.shape[1] * per
-    candidate = s // prototypes_per_class if vote == "class" else s
-    count = _tally(candidate, size)
-    score = y if vote == "class" else count
-    best = score == score.amax(dim=1, keepdim=True)
-    mean = torch.zeros_like(count) if distance is None else _tally(candidate, size, distance) / count.clamp_min(1)
-    predicted = mean.masked_fill(~best, torch.inf).argmin(dim=1) // per
-    return predicted, best.view(len(y), -1, per).any(dim=2).sum(dim=1) > 1
+    score, candidate = VOTES[vote](y, s, prototypes_per_class)
+    best, m = score == score.amax(dim=1, keepdim=True), score.shape[1]
+    mean = torch.zeros_like(score)
+    if distance is not None:
+        mean = _tally(candidate, m, distance) / _tally(candidate, m).clamp_min(1)
+    predicted = mean.masked_fill(~best, torch.inf).argmin(dim=1) // (m // y.shape[1])
+    return predicted, best.unflatten(1, (y.shape[1], -1)).any(dim=2).sum(dim=1) > 1
 
 
 def _tally(index, size, weights=None):
@@ -198,66 +143,35 @@ def _tally(index, size, weights=None):
     return weights.new_zeros(len(index), size).scatter_add_(1, index, weights)
 
 
-def ids_per_map(s: torch.Tensor) -> torch.Tensor:
+def concepts_per_map(s: torch.Tensor) -> torch.Tensor:
     """Number of different prototypes on each explanation map: s (n, ...) -> (n,) long."""
     return 1 + (s.flatten(1).sort(dim=1).values.diff(dim=1) != 0).sum(dim=1)
 
 
-# The explainer
-
-
+@dataclass(eq=False, repr=False)
 class ConceptExplainer(BaseEstimator):
-    """Prototypes of a frozen backbone's pixels, and the explanations they give (section 3.3; rows B4, B234 of Table 2).
+    """Prototypes of the cells of a frozen backbone, and what they explain (section 3.3; rows B4, B234 of Table 2).
 
-    blocks                numbers, from 1, of the blocks used: growing and ending in the last, as (4,) or (2, 3, 4)
-    prototypes_per_class  K/C
-    n_init, random_state, clusterer     of the clustering, as in `kmex.KMEx`; each class has the same seed
-    norm, block_weight, resolution, mode    as in `composite`
-    vote                  "class" or "cluster", as in `decide`
-    batch_size            images a forward pass
-    n_jobs                classes fitted at the same time, in threads; any number gives equal prototypes. Pictures are
-                          read and passed through the backbone by one thread at a time
-    max_images_per_class  fit on so many images of each class, drawn with the seed; None for all
-    progress              show a progress bar
-
-    After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), and
-    prototype_sources_ (K, 3): image (index in `images`), row, column of the training pixel nearest to each prototype.
+    After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), seconds_,
+    prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype.
     `images` is everywhere a tensor (n, 3, H, W) or anything with a length that gives one (3, H, W), or a tuple that
     begins with it, for an index: a data set need not fit in memory. The backbone is a `paperlib.backbone.Backbone`, or
     any object with its members features, C, bias, n_classes.
     """
 
-    def __init__(
-        self,
-        blocks=(2, 3, 4),
-        prototypes_per_class=5,
-        n_init=10,
-        random_state=0,
-        norm="row",
-        block_weight="inv_dim",
-        resolution=None,
-        mode="bilinear",
-        vote="class",
-        clusterer=None,
-        batch_size=32,
-        n_jobs=1,
-        max_images_per_class=None,
-        progress=False,
-    ):
-        self.blocks = blocks
-        self.prototypes_per_class = prototypes_per_class
-        self.n_init = n_init
-        self.random_state = random_state
-        self.norm = norm
-        self.block_weight = block_weight
-        self.resolution = resolution
-        self.mode = mode
-        self.vote = vote
-        self.clusterer = clusterer
-        self.batch_size = batch_size
-        self.n_jobs = n_jobs
-        self.max_images_per_class = max_images_per_class
-        self.progress = progress
+    blocks: Sequence[int] = (2, 3, 4)  # numbers, from 1, of the blocks used: growing and ending in the last
+    prototypes_per_class: int = 5  # K/C
+    n_init: int = 10  # restarts of the default k-means
+    random_state: int | np.random.RandomState | None = 0  # each class has the same seed
+    norm: str = "row"  # this and the next three as in `composite`
+    block_weight: str | float = "inv_dim"
+    resolution: int | Sequence[int] | None = None
+    mode: str = "bilinear"
+    vote: str = "class"  # or "cluster", as in `decide`
+    clusterer: BaseEstimator | None = None  # as in `kmex.KMEx`
+    batch_size: int = 32  # images per forward pass
+    n_jobs: int = 1  # classes fitted at the same time, in threads; any number gives equal prototypes
+    progress: bool = False
 
     @property
     def name(self) -> str:
@@ -265,134 +179,62 @@ class ConceptExplainer(BaseEstimator):
         return "B" + "".join(str(b) for b in self.blocks)
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> tuple:
         """Equal for explainers whose rows of eq. 8 are equal."""
-        return str([self.blocks, self.norm, self.block_weight, self.resolution, self.mode])
+        size = self.resolution and check_size("resolution", self.resolution)
+        return tuple(self.blocks), self.norm, self.block_weight, size, self.mode
+
+    def fitting(self) -> dict:
+        """All that the fitted state depends on but backbone and images, as plain values (`guards.plain`), for a key."""
+        after = ("vote", "n_jobs", "progress")
+        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in after}
 
     def fit(self, backbone, images, labels):
-        """Cluster the composite rows of each class (labels (n,) in 0..n_classes-1), one class at a time.
-
-        A worker holds the rows of one class, (n_c R', D) float32, and drops them before the next: memory is bounded by
-        the largest class, not by the data set (k-means itself makes one copy of the rows). Batches never mix classes,
-        so no class's result depends on another.
-        Raises ValueError for empty data, labels that do not fit, a class without images, or with fewer different rows
-        than K/C, NaN features, blocks that are no suffix, or an unknown option.
-        """
-        self._check_params()
-        labels = _check_labels(labels, _count(images), backbone.n_classes)
-        seed = _seed(self.random_state)
-        members = [np.flatnonzero(labels == c) for c in range(backbone.n_classes)]
-        # A BLAS library has one limit for the whole process: were each worker to set and restore it, they would
-        # undo one another's. An OpenMP limit belongs to a thread, and `class_prototypes` sets it.
-        with threadpool_limits(1, user_api="blas"):
-            work = (delayed(self._fit_class)(backbone, images, index, c, seed) for c, index in enumerate(members))
-            done = Parallel(n_jobs=self.n_jobs, backend="threading", return_as="generator")(work)
-            done = list(Bar(done, f"{self.name} prototypes", total=len(members), unit="class", show=self.progress))
-        return self._set_fitted(done, backbone.n_classes)
-
-    def _set_fitted(self, done, n_classes):
-        """The explainer, with what `_fit_class` gave for each class."""
-        prototypes, sources, sizes = zip(*done, strict=True)
-        if len(set(sizes)) > 1:
-            raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
-        self.prototypes_ = torch.from_numpy(np.concatenate(prototypes))
-        self.prototype_sources_ = torch.from_numpy(np.concatenate(sources))
-        self._set_classes(n_classes, sizes[0])
-        return self
-
-    @torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
-    def _fit_class(self, backbone, images, index, c, seed):
-        """Prototypes (K/C, D), their sources (K/C, 3) and the resolution, of the class with images `index`."""
-        m = self.max_images_per_class
-        if m is not None and len(index) > m:
-            index = np.sort(np.random.default_rng(seed).permutation(index)[:m])
-        rows, size = self._rows(self._batches(backbone, images, index), len(index))
-        return self._cluster(rows, size, index, c, seed)
-
-    def _cluster(self, rows, size, index, c, seed):
-        """What `_fit_class` returns, from the class's rows of eq. 8."""
-        H, W = size
-        clusterer = make_clusterer(self.clusterer, self.n_init)
-        p = class_prototypes(rows, self.prototypes_per_class, clusterer, seed, label=c)
-        # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
-        d = torch.cdist(torch.from_numpy(p), torch.from_numpy(rows), compute_mode="donot_use_mm_for_euclid_dist")
-        image, pixel = np.divmod(d.argmin(dim=1).numpy(), H * W)
-        return p, np.stack([index[image], pixel // W, pixel % W], axis=1), (H, W)
-
-    def _batches(self, backbone, images, index):
-        """All blocks' features of the images `index`, a batch at a time."""
-        for start in range(0, len(index), self.batch_size):
-            yield self._features(backbone, images, index[start : start + self.batch_size])
-
-    def _rows(self, batches, n):
-        """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
-        rows, start = None, 0
-        for features in batches:
-            q = self.compose(features).cpu().float()
-            del features  # gone before the next batch comes
-            if not torch.isfinite(q).all():
-                raise ValueError("the backbone gives NaN or infinite features: check its weights and the images.")
-            if rows is None:
-                rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
-            rows[start : start + len(q)] = q.numpy()
-            start += len(q)
-        return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
-
-    def _features(self, backbone, images, index):
-        """All blocks' features of the images `index`, on the backbone's device."""
-        with FORWARD:
-            x = images[torch.as_tensor(index)] if isinstance(images, torch.Tensor) else _stack(images, index)
-            if x.ndim != 4:
-                raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
-            return backbone.features(x.to(backbone.C.device))
+        """The explainer, fitted on the images with labels (n,) in 0..n_classes-1: `fit_together` with one explainer."""
+        return fit_together([self], backbone, images, labels, self.n_jobs, self.progress)[0]
 
     def compose(self, features) -> torch.Tensor:
-        """The composite features q_h of eq. 8 with this explainer's choices, from all B blocks' features."""
-        B = len(features)
-        if len(self.blocks) > B or tuple(self.blocks) != tuple(range(B - len(self.blocks) + 1, B + 1)):
+        """The composite features q_h of eq. 8, (n, H', W', D), with this explainer's choices, from all B blocks."""
+        B, n = len(features), len(self.blocks)
+        if n > B or list(self.blocks) != list(range(B - n + 1, B + 1)):
             raise ValueError(f"blocks={self.blocks!r} must count up, without gap, to the last block, which is {B}.")
-        chosen = [features[b - 1] for b in self.blocks]
-        return composite(chosen, self.resolution, self.norm, self.block_weight, self.mode)
-
-    # Explanations
-
-    @torch.no_grad()
-    def maps_from_features(self, features, classes=None, return_distance=False):
-        """Explanation maps from all B blocks' features (`backbone.features`), so that callers share one forward pass.
-
-        features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device; with `return_distance` also
-        each pixel's distance to its prototype. classes None: the nearest of all K prototypes (eq. 9). classes (n,): the
-        nearest of the K/C prototypes of each image's class. Raises ValueError for wrong shapes or classes.
-        """
-        check_is_fitted(self)
-        _check_features(features)
-        classes = self._check_classes(classes, len(features[0]))
-        parts = []
-        for start in range(0, len(features[0]), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            q = self.compose([x[batch] for x in features])
-            parts.append(self.nearest(q, None if classes is None else classes[batch]))
-        s, distance = (torch.cat(x) for x in zip(*parts, strict=True))
-        return (s, distance) if return_distance else s
+        return composite(features[-n:], self.resolution, self.norm, self.block_weight, self.mode)
 
     def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each pixel's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
+        """Each cell's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
 
-        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
-        """
-        return assign(q, self.prototypes_, True) if classes is None else self._assign_within(q, classes)
-
-    def _assign_within(self, q, classes):
-        """Nearest among the prototypes of each image's class, and the distances: q (n, H', W', D), classes (n,)."""
-        per = self.prototypes_per_class
-        s, distance = torch.empty(q.shape[:-1], dtype=torch.long, device=q.device), q.new_empty(q.shape[:-1])
+        classes None: among all K (eq. 9). classes (n,): among the K/C of each image's class."""
+        if classes is None:
+            return assign(q, self.prototypes_, True)
+        s, distance = q.new_empty(q.shape[:-1], dtype=torch.long), q.new_empty(q.shape[:-1])
         for c in classes.unique().tolist():
             mine = (classes == c).to(q.device)
-            nearest, distance[mine] = assign(q[mine], self.prototypes_[c * per : (c + 1) * per], True)
-            s[mine] = nearest + c * per
+            nearest, distance[mine] = assign(q[mine], self.prototypes_[self.prototype_labels_ == c], True)
+            s[mine] = nearest + c * self.prototypes_per_class
         return s, distance
 
+    def read(self, q, classes=None) -> Explained:
+        """What q (n, H', W', D) of eq. 8 explains and decides; classes (n,): also the map among their prototypes."""
+        (s, distance), per = self.nearest(q), self.prototypes_per_class
+        y = vote(s.flatten(1), self.n_classes_, per)
+        predicted, tied = decide(y, s.flatten(1), distance.flatten(1), self.vote, prototypes_per_class=per)
+        shown = None if classes is None else self.nearest(q, classes)[0] % per
+        return Explained(s, distance, y, predicted, tied, concepts_per_map(s), shown)
+
     @torch.no_grad()
+    def maps_from_features(self, features, classes=None) -> torch.Tensor:
+        """Explanation maps from all B blocks' features (`backbone.features`), so that callers share one forward pass.
+
+        features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device. classes None: the nearest of
+        all K prototypes (eq. 9). classes (n,): the nearest of the K/C prototypes of each image's class.
+        Raises ValueError for wrong shapes or classes.
+        """
+        check_is_fitted(self)
+        n, size = len(features[0]), self.batch_size
+        given = repeat(None) if classes is None else check_target(classes, n, self.n_classes_).cpu().split(size)
+        batches = zip(*(x.split(size) for x in features), strict=True)
+        return torch.cat([self.nearest(self.compose(x), c)[0] for x, c in zip(batches, given, strict=False)])
+
     def explanation_map(self, backbone, images, among="all") -> torch.Tensor:
         """Explanation map of each image (Figure 1): prototype indices (n, H', W') long.
 
@@ -403,186 +245,207 @@ class ConceptExplainer(BaseEstimator):
         check_is_fitted(self)
         named = isinstance(among, str)
         if named:
-            check_option("among", among, ("all", "predicted"))
-        given = None if named else self._check_classes(among, _count(images)).split(self.batch_size)
+            check_option("among", among, AMONG)
+        given = None if named else check_target(among, count(images), self.n_classes_, "among")
         maps = []
-        for i, features in enumerate(self._stream(backbone, images)):
-            classes = given if given is None else given[i]
-            if named and among == "predicted":
-                classes = predicted_class(backbone, features)
-            maps.append(self.maps_from_features(features, classes).cpu())
+        for reading in readings(backbone, images, {}, self.batch_size, progress=self.progress):
+            classes = AMONG[among](reading) if named else given[reading.index]
+            maps.append(self.maps_from_features(reading.features, classes).cpu())
         return torch.cat(maps)
 
     def votes(self, backbone, images) -> torch.Tensor:
         """Prediction scores y of eq. 10: (n, n_classes), each image's sum to 1."""
-        return self._pass(backbone, images)[0]
+        return torch.cat([read.y for read in self._explained(backbone, images)])
 
     def predict(self, backbone, images) -> torch.Tensor:
         """Predicted classes (n,) long, by `decide`."""
-        return self._pass(backbone, images)[1]
+        return torch.cat([read.predicted for read in self._explained(backbone, images)])
 
     def score(self, backbone, images, labels) -> float:
         """Accuracy, a fraction (Table 2). `labels` (n,) as in fit, but not every class need occur."""
         return self.evaluate(backbone, images, labels)["accuracy"]
 
     def evaluate(self, backbone, images, labels) -> dict[str, float]:
-        """One pass over the images: accuracy and tie_rate, fractions, and ids_per_map, different prototypes on a map.
-
-        The maps are those of eq. 9. Raises ValueError for empty images or labels that do not fit.
-        """
+        """accuracy and tie_rate, fractions, and concepts_per_map, the mean number of different prototypes of eq. 9."""
         check_is_fitted(self)
-        labels = self._check_classes(labels, _count(images))
-        _, predicted, tied, ids = self._pass(backbone, images)
-        parts = {"accuracy": predicted == labels, "tie_rate": tied, "ids_per_map": ids}
-        return {name: x.double().mean().item() for name, x in parts.items()}
+        labels = check_target(labels, count(images), self.n_classes_, "labels")
+        read = [(r.predicted, r.tied, r.concepts) for r in self._explained(backbone, images)]
+        predicted, tied, concepts = (torch.cat(x) for x in zip(*read, strict=True))
+        found = {"accuracy": predicted == labels, "tie_rate": tied, "concepts_per_map": concepts}
+        return {name: x.double().mean().item() for name, x in found.items()}
 
-    @torch.no_grad()
-    def _pass(self, backbone, images):
-        """y, predicted class, tied or not, number of ids, of every image."""
-        parts = []
-        for features in self._stream(backbone, images):
-            s, distance = self.maps_from_features(features, return_distance=True)
-            parts.append([x.cpu() for x in self.decision(s, distance)])
-        return [torch.cat(x) for x in zip(*parts, strict=True)]
-
-    def decision(self, s, distance) -> tuple[torch.Tensor, ...]:
-        """What maps of eq. 9 decide (eq. 10): s (n, H', W') and distance, as `nearest` gives them, among all K.
-
-        Returns y (n, n_classes), the predicted class (n,), whether it was a tie (n,), the number of ids (n,).
-        """
-        s, distance = s.flatten(1), distance.flatten(1)
-        y = vote(s, self.n_classes_, self.prototypes_per_class)
-        decision = decide(y, s, distance, self.vote, prototypes_per_class=self.prototypes_per_class)
-        return y, *decision, ids_per_map(s)
-
-    def _stream(self, backbone, images):
-        check_is_fitted(self)
-        index = np.arange(_count(images))
-        batches = np.split(index, range(self.batch_size, len(index), self.batch_size))
-        for batch in Bar(batches, self.name, unit="batch", show=self.progress):
-            yield self._features(backbone, images, batch)
-
-    # Keeping a fitted explainer
+    def _explained(self, backbone, images):
+        for reading in readings(backbone, images, {self.name: self}, self.batch_size, progress=self.progress):
+            yield reading.explained[self.name]
 
     def state(self) -> dict[str, torch.Tensor]:
         """What fit learned, as tensors to save; `get_params()` are the rest."""
         check_is_fitted(self)
-        size = torch.tensor(self.resolution_)
-        return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_, "resolution": size}
+        return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_,
+                "resolution": torch.tensor(self.resolution_)}
 
     @classmethod
     def from_state(cls, params: dict, tensors: dict[str, torch.Tensor]) -> ConceptExplainer:
         """The fitted explainer of these `get_params()` and this `state()`. Raises ValueError if they do not fit."""
-        explainer = cls(**params)
-        missing = {"prototypes", "prototype_sources", "resolution"} - set(tensors)
-        if missing:
-            raise ValueError(f"the state lacks {', '.join(sorted(missing))}: give what ConceptExplainer.state() gave.")
-        explainer.prototypes_, explainer.prototype_sources_ = tensors["prototypes"], tensors["prototype_sources"]
-        n_classes, rest = divmod(len(explainer.prototypes_), explainer.prototypes_per_class)
-        if rest or explainer.prototype_sources_.shape != (len(explainer.prototypes_), 3):
+        explainer, names = cls(**params), ("prototypes", "prototype_sources", "resolution")
+        if not set(names) <= set(tensors):
+            raise ValueError(f"the state has {', '.join(tensors)}; it needs {', '.join(names)}, as state() gives them.")
+        prototypes, sources, size = (tensors[name] for name in names)
+        if len(prototypes) % explainer.prototypes_per_class or sources.shape != (len(prototypes), 3):
             raise ValueError("the state does not fit prototypes_per_class: it was saved with other parameters.")
-        explainer._set_classes(n_classes, tensors["resolution"].tolist())
-        return explainer
+        return explainer._take(prototypes, sources, size.tolist())
 
-    def _set_classes(self, n_classes, size):
-        self.classes_, self.n_classes_ = torch.arange(n_classes), n_classes
+    def _take(self, prototypes, sources, size):
+        self.prototypes_, self.prototype_sources_, self.resolution_ = prototypes, sources, tuple(size)
+        self.n_classes_ = len(prototypes) // self.prototypes_per_class
+        self.classes_ = torch.arange(self.n_classes_)
         self.prototype_labels_ = self.classes_.repeat_interleave(self.prototypes_per_class)
-        self.resolution_ = tuple(size)
-
-    # Checks
+        return self
 
     def _check_params(self):
         if not isinstance(self.blocks, tuple | list) or len(self.blocks) == 0:
             raise ValueError(f"blocks={self.blocks!r} must be a tuple of block numbers, such as (2, 3, 4).")
         check_count("prototypes_per_class", self.prototypes_per_class)
         check_count("batch_size", self.batch_size)
-        if self.max_images_per_class is not None:
-            check_count("max_images_per_class", self.max_images_per_class)
-        check_option("vote", self.vote, ("class", "cluster"))
+        _check_choices(self.resolution, self.norm, self.block_weight, self.mode)
+        check_option("vote", self.vote, VOTES)
         make_clusterer(self.clusterer, self.n_init)
-
-    def _check_classes(self, classes, n):
-        """Classes (n,) long on the CPU, or None."""
-        return None if classes is None else torch.from_numpy(_check_labels(classes, n, self.n_classes_, complete=False))
 
 
 def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
-    """Fit several explainers on the same images, each of which passes through the backbone once: as `fit` of each does.
+    """The explainers, fitted on the same images, each of which passes through the backbone once.
 
-    One class at a time: memory holds its features, and its rows of each kind that the explainers differ in. Returns
-    them; the seconds_ of each are what it would have taken alone: the way through the backbone and its own clustering.
-    Raises ValueError as `fit` does, and for an explainer with max_images_per_class: its images are not the others'.
+    images as in `ConceptExplainer`, labels (n,) in 0..n_classes-1. Each of n_jobs workers takes one class for all
+    explainers, and drops it before the next: it holds the class's rows of eq. 8, (n_c R', D) float32, one kind at a
+    time, and the features if there are several kinds. Batches, of the first explainer's batch_size, never mix classes,
+    so that no class's result depends on another. seconds_ are shares of the time that this takes, in proportion to the
+    work of clustering: with any number of workers they add up to the whole.
+    Raises ValueError for empty data, labels that do not fit, a class without images or with fewer different rows than
+    K/C, NaN features, blocks that are no suffix, or an unknown option; LeakError for pictures of the test split.
     """
+    start = perf_counter()
+    refuse_test(images, "fitting prototypes")
     for explainer in explainers:
         explainer._check_params()
-        if explainer.max_images_per_class is not None:
-            raise ValueError("max_images_per_class must be None in fit_together: give it the images to be fitted on.")
-    labels, done = _check_labels(labels, _count(images), backbone.n_classes), []
-    seeds = [_seed(e.random_state) for e in explainers]
+    labels, n_classes = check_target(labels, count(images), backbone.n_classes, "labels").numpy(), backbone.n_classes
+    members = [np.flatnonzero(labels == c) for c in range(n_classes)]
+    empty = ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0)
+    if empty:
+        raise ValueError(f"no image of class {empty}: every class needs images to be clustered.")
+    # One whole number, so that every class starts from the same seed in whatever order workers take them.
+    seeds = [r if isinstance(r, Integral) else int(check_random_state(r).randint(2**31 - 1))
+             for r in (e.random_state for e in explainers)]
+    # BLAS has one limit for the whole process, and workers that set and restored it would undo one another's. OpenMP's
+    # belongs to a thread, and `class_prototypes` sets it.
     with threadpool_limits(1, user_api="blas"):
-        for c in Bar(range(backbone.n_classes), "prototypes", unit="class", show=progress):
-            seen = _Seen(explainers[0], backbone, images, np.flatnonzero(labels == c))
-            work = (delayed(seen.fit_class)(e, c, seed) for e, seed in zip(explainers, seeds, strict=True))
-            done.append(Parallel(n_jobs=n_jobs, backend="threading")(work))
-    for e, parts in zip(explainers, zip(*done, strict=True), strict=True):
-        *parts, seconds = zip(*parts, strict=True)
-        e._set_fitted(list(zip(*parts, strict=True)), backbone.n_classes).seconds_ = round(sum(seconds), 2)
+        work = (delayed(_fit_class)(explainers, seeds, backbone, images, index, c) for c, index in enumerate(members))
+        done = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(work)
+        done = list(Bar(done, "prototypes", total=n_classes, unit="class", show=progress))
+    per_second = (perf_counter() - start) / sum(seconds for of_class in done for *_, seconds in of_class)
+    for explainer, of_classes in zip(explainers, zip(*done, strict=True), strict=True):
+        prototypes, sources, sizes, seconds = zip(*of_classes, strict=True)
+        if len(set(sizes)) > 1:
+            raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
+        prototypes, sources = (torch.from_numpy(np.concatenate(x)) for x in (prototypes, sources))
+        explainer._take(prototypes, sources, sizes[0])
+        explainer.seconds_ = round(per_second * sum(seconds), 2)
     return explainers
 
 
-class _Seen:
-    """The pictures `index` of a class after their pass through the backbone, and each kind of rows made of them."""
-
-    def __init__(self, explainer, backbone, images, index):
-        start = perf_counter()
-        self.index, self.kinds = index, {}
-        self.batches = list(explainer._batches(backbone, images, index))
-        self.seconds = perf_counter() - start
-
-    @torch.no_grad()
-    def fit_class(self, explainer, c, seed):
-        """What `_fit_class` gives for these pictures, of class c, and the seconds that it would take alone."""
-        start = perf_counter()
-        if explainer.kind not in self.kinds:
-            self.kinds[explainer.kind] = explainer._rows(self.batches, len(self.index)), perf_counter() - start
-        (rows, size), seconds = self.kinds[explainer.kind]
-        start = perf_counter()
-        fitted = explainer._cluster(rows, size, self.index, c, seed)
-        return *fitted, self.seconds + seconds + perf_counter() - start
+@torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
+def _fit_class(explainers, seeds, backbone, images, index, c):
+    """Of class c with the images `index`, for each explainer: prototypes, sources, (H', W'), seconds of clustering."""
+    groups, size, found = _by_kind(explainers), explainers[0].batch_size, {}
+    features = (features_of(backbone, images, index[at : at + size]) for at in range(0, len(index), size))
+    features = list(features) if len(groups) > 1 else features  # kept only if a second kind needs them
+    for same in groups:
+        rows, resolution = _rows(explainers[same[0]], features, len(index))
+        for i in same:
+            found[i] = _cluster(explainers[i], rows, resolution, index, c, seeds[i])
+        del rows  # before the next kind comes
+    return [found[i] for i in range(len(explainers))]
 
 
-def predicted_class(backbone, features) -> torch.Tensor:
-    """The backbone's predicted class (n,), from features that it has already computed (eq. 2)."""
-    h = features[-1].flatten(2).transpose(1, 2)
-    return pool_then_classify(h, backbone.C, backbone.bias).argmax(dim=1)
+def _by_kind(explainers):
+    """The explainers' numbers, in groups whose rows of eq. 8 are equal."""
+    kinds = [e.kind for e in explainers]
+    return [[i for i, kind in enumerate(kinds) if kind == one] for one in dict.fromkeys(kinds)]
 
 
-def _count(images) -> int:
-    if not hasattr(images, "__len__") or len(images) == 0:
-        raise ValueError("images is empty or has no length: give a tensor (n, 3, H, W) or an indexable of (3, H, W).")
-    return len(images)
+def _rows(explainer, batches, n):
+    """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
+    rows, start = None, 0
+    for features in batches:
+        q = explainer.compose(features).cpu().float()
+        del features  # gone before the next batch comes
+        if rows is None:
+            rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
+        rows[start : start + len(q)] = q.numpy()
+        start += len(q)
+    return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
 
 
-def _stack(images, index):
-    items = (images[int(i)] for i in index)
-    return torch.stack([torch.as_tensor(x[0] if isinstance(x, tuple | list) else x) for x in items])
+def _cluster(explainer, rows, resolution, index, c, seed):
+    """Of class c, from its rows of eq. 8, what `_fit_class` gives: sources (K/C, 3) are each one's nearest row."""
+    start = thread_time()  # of this thread's work only, so that waiting for another does not count
+    clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
+    p = class_prototypes(rows, explainer.prototypes_per_class, clusterer, seed, label=c)
+    # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
+    d = torch.cdist(torch.from_numpy(p), torch.from_numpy(rows), compute_mode="donot_use_mm_for_euclid_dist")
+    image, cell = np.divmod(d.argmin(dim=1).numpy(), resolution[0] * resolution[1])
+    sources = np.stack([index[image], *np.divmod(cell, resolution[1])], axis=1)
+    return p, sources, resolution, thread_time() - start
 
 
-def _seed(random_state) -> int:
-    """One whole number, so that every class starts from the same seed in whatever order workers take them."""
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+class Explained(NamedTuple):
+    """Of n pictures, what one explainer says."""
+
+    s: torch.Tensor  # (n, H', W') long: each cell's nearest prototype of all K (eq. 9)
+    distance: torch.Tensor  # (n, H', W'): and how far it is
+    y: torch.Tensor  # (n, n_classes): eq. 10
+    predicted: torch.Tensor  # (n,) long
+    tied: torch.Tensor  # (n,) bool
+    concepts: torch.Tensor  # (n,) long: how many different prototypes the map s holds
+    shown: torch.Tensor | None  # (n, H', W') long: the nearest of the K/C of the network's class, as 0..K/C-1
 
 
-def _check_labels(labels, n, n_classes, complete=True) -> np.ndarray:
-    """Labels (n,) as int64. Raises ValueError for another shape, values outside 0..n_classes-1, or a missing class."""
-    labels = np.asarray(as_array(labels))
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be {n} whole numbers, one an image, but are {labels.shape} of {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"labels must lie in 0..{n_classes - 1}, but go from {labels.min()} to {labels.max()}.")
-    missing = sorted(set(range(n_classes)) - set(labels.tolist()))
-    if complete and missing:
-        raise ValueError(f"no image of class {', '.join(map(str, missing))}: every class needs images to be clustered.")
-    return labels.astype(np.int64)
+class Reading(NamedTuple):
+    """Of a batch of n pictures, what the network and the explainers say."""
+
+    index: torch.Tensor  # (n,) long: the pictures' numbers
+    features: list[torch.Tensor]  # eq. 6: of each block (n, D_b, H_b, W_b), on the network's device
+    predicted: torch.Tensor  # (n,) long, on the CPU: the network's class
+    explained: dict[str, Explained]  # by the explainer's name
+
+
+@torch.no_grad()
+def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch_size: int = 32, shown: bool = False,
+             progress: bool = False) -> Iterator[Reading]:
+    """Read the images, batch by batch: the network's features and class, and what each fitted explainer says of them.
+
+    explainers: under the names that `Reading.explained` has. shown: also the maps among the prototypes of the class
+    that the network predicts. Rows of eq. 8 are made once for explainers of one kind, and one kind is held at a time.
+    Raises ValueError for empty images, or NaN; NotFittedError for an explainer that is not fitted.
+    """
+    for explainer in explainers.values():
+        check_is_fitted(explainer)
+    groups, names = _by_kind(explainers.values()), list(explainers)
+    for index in Bar(torch.arange(count(images)).split(batch_size), "maps", unit="batch", show=progress):
+        features, explained = features_of(backbone, images, index), dict.fromkeys(names)
+        predicted = predicted_class(backbone, features).cpu()
+        for same in groups:
+            q = explainers[names[same[0]]].compose(features)
+            for name in (names[i] for i in same):
+                read = explainers[name].read(q, predicted if shown else None)
+                explained[name] = Explained(*(x if x is None else x.cpu() for x in read))
+            del q  # before the next kind comes
+        yield Reading(index, features, predicted, explained)
+
+
+def _check_choices(resolution, norm, block_weight, mode):
+    check_option("norm", norm, NORMS)
+    check_option("mode", mode, MODES)
+    if not isinstance(block_weight, Real) or isinstance(block_weight, bool):
+        check_option("block_weight", block_weight, BLOCK_WEIGHTS)
+    if resolution is not None:
+        check_size("resolution", resolution)

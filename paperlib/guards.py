@@ -1,7 +1,8 @@
 """Checks that several rooms share: each refuses bad input with a sentence that says what is wrong and what to do."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from numbers import Integral
 
 import numpy as np
@@ -34,7 +35,8 @@ def refuse_test(pictures, what: str) -> None:
     pictures: anything; those with `.split == "test"` are refused, as are torch's Subset and ConcatDataset of such.
     what: what they are wanted for, as "fitting prototypes".
     """
-    if str(getattr(pictures, "split", "")) == "test":
+    split = getattr(pictures, "split", "")
+    if isinstance(split, str) and split == "test":
         raise LeakError(f"The test split must not be used for {what}: give training pictures, or what is measured on "
                         f"the test split afterwards says nothing.")
     for part in (getattr(pictures, "dataset", None), *getattr(pictures, "datasets", ())):
@@ -45,6 +47,30 @@ def refuse_test(pictures, what: str) -> None:
 def as_array(x):
     """A tensor (on any device, with gradient or not) as a numpy array; anything else as it is."""
     return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
+
+
+def plain(value):
+    """`value` as JSON holds it, equal only for what is equal, so that it can stand in the key of a cache.
+
+    Arrays and tensors become the SHA-256 of their bytes, estimators their class and parameters. Raises TypeError for
+    what has no such form, as a function.
+    """
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, tuple | list):
+        return [plain(x) for x in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(x) for name, x in sorted(value.items())}
+    if isinstance(value, np.random.RandomState):
+        return plain(value.get_state())
+    if hasattr(value, "get_params"):
+        kind = type(value)
+        return {"class": f"{kind.__module__}.{kind.__qualname__}", **plain(value.get_params(deep=False))}
+    x = np.asarray(as_array(value))
+    if x.dtype.hasobject:
+        raise TypeError(f"{value!r} cannot stand in the key of a cache: give numbers, texts or arrays.")
+    digest = {"sha256": sha256(x.tobytes()).hexdigest(), "shape": list(x.shape), "type": str(x.dtype)}
+    return digest if x.ndim else x.item()
 
 
 def check_option(name: str, value, known: Iterable[str]) -> None:
@@ -59,11 +85,22 @@ def check_count(name: str, value, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}.")
 
 
+def check_size(name: str, value) -> tuple[int, int]:
+    """(H, W) of a pair of whole numbers, or of one for both. Raises ValueError for anything else."""
+    size = (value, value) if isinstance(value, Integral) else tuple(value)
+    if len(size) != 2 or not all(isinstance(s, Integral) and s > 0 for s in size):
+        raise ValueError(f"{name}={value!r} must be a positive whole number or a pair of them.")
+    return int(size[0]), int(size[1])
+
+
 def check_floats(**tensors) -> None:
-    """Raise TypeError, by the argument's name, unless each is a tensor of floats."""
+    """Raise TypeError unless all are tensors of floats, of one type."""
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             raise TypeError(f"{name} must be a tensor of floats; convert it with torch.as_tensor(...).float().")
+    if len({x.dtype for x in tensors.values()}) > 1:
+        types = ", ".join(f"{name} is {x.dtype}" for name, x in tensors.items())
+        raise TypeError(f"{types}: give all of them the same type.")
 
 
 def check_finite(**tensors) -> None:
@@ -73,13 +110,34 @@ def check_finite(**tensors) -> None:
             raise ValueError(f"{name} holds NaN or infinite values: check the network and its input.")
 
 
-def check_target(target, n: int, n_classes: int) -> torch.Tensor:
+def check_shapes(**given) -> None:
+    """Raise unless all are finite tensors of floats, of one type, not empty, and of the shapes that are asked for.
+
+    given: name=(tensor, "n R D"): a word is one length in all the shapes, "..." any number of first ones. A tensor that
+    is None is passed over. Raises TypeError as `check_floats`, ValueError for the rest.
+    """
+    given = {name: (x, shape.split()) for name, (x, shape) in given.items() if x is not None}
+    tensors, lengths = {name: x for name, (x, _) in given.items()}, {}
+    check_floats(**tensors)
+    for x, words in given.values():
+        fixed = [word for word in words if word != "..."]
+        last = x.shape[max(0, x.ndim - len(fixed)):]
+        fits = x.ndim == len(words) or (len(fixed) < len(words) and x.ndim >= len(fixed))
+        if not fits or 0 in x.shape or any(lengths.setdefault(w, n) != n for w, n in zip(fixed, last, strict=True)):
+            wanted = ", ".join(f"{name} ({', '.join(words)})" for name, (_, words) in given.items())
+            found = ", ".join(str(tuple(x.shape)) for x in tensors.values())
+            raise ValueError(f"Needed are {wanted}, none of them empty, but the shapes are {found}.")
+    check_finite(**tensors)
+
+
+def check_target(target, n: int, n_classes: int, name: str = "target") -> torch.Tensor:
     """`target`, a class for each of n images or one for all, as (n,) long.
 
-    Raises ValueError if it is neither, or lies outside 0..n_classes-1.
+    Raises ValueError, by the argument's `name`, if it is neither, or lies outside 0..n_classes-1.
     """
     target = torch.as_tensor(target)
     target = target.expand(n) if target.ndim == 0 else target
-    if target.shape != (n,) or target.is_floating_point() or target.min() < 0 or target.max() >= n_classes:
-        raise ValueError(f"target must be one class, or one for each of the {n} images, in 0..{n_classes - 1}.")
+    whole = not target.is_floating_point() and target.dtype != torch.bool
+    if target.shape != (n,) or not whole or target.min() < 0 or target.max() >= n_classes:
+        raise ValueError(f"{name} must be one class, or one for each of the {n} images, in 0..{n_classes - 1}.")
     return target.long()

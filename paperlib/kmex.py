@@ -1,5 +1,4 @@
 """Section 3.2: KMEx, the linear classifier replaced by class-wise k-means on the embedding."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -11,14 +10,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 
-from paperlib.guards import as_array, check_count
+from paperlib.guards import as_array, check_count, refuse_test
 
 
 def make_clusterer(clusterer=None, n_init: int = 10):
     """The clusterer of every class: the one given, or k-means as the paper's authors ran it.
 
     Restarts and iterations are written out because scikit-learn's default of restarts has changed since.
-    Raises TypeError when a given clusterer has no parameter `n_clusters`.
+    Raises TypeError if a given clusterer has no parameter `n_clusters`.
     """
     if clusterer is None:
         check_count("n_init", n_init)
@@ -28,32 +27,15 @@ def make_clusterer(clusterer=None, n_init: int = 10):
     return clusterer
 
 
-def has_distinct_rows(rows: np.ndarray, n: int) -> bool:
-    """Whether `rows` (m, D) holds at least n different rows. Stops as soon as it has seen n."""
-    seen = set()
-    for row in rows:
-        seen.add((row + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes
-        if len(seen) >= n:
-            return True
-    return False
-
-
 def class_prototypes(rows: np.ndarray, n: int, clusterer=None, random_state=0, label=None) -> np.ndarray:
     """The n prototypes of one class: centroids of its rows (section 3.2 step 1; section 3.3 for rows of eq. 8).
 
     rows (m, D) -> (n, D), in the clusterer's order. `clusterer` is cloned, and its n_clusters (and random_state, if it
     has one) are set; None means k-means with 10 restarts. `label` is the class's name in errors.
-    Raises ValueError for other than finite rows (m, D), or fewer than n different rows; TypeError for a clusterer
-    without n_clusters or cluster_centers_.
+    Raises ValueError unless rows are finite (m, D) and at least n of them differ; TypeError for a clusterer without
+    n_clusters or cluster_centers_.
     """
-    check_count("prototypes_per_class", n)
-    where = "the rows" if label is None else f"class {label}"
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError(f"{where}: rows must be a finite matrix (m, D), without NaN, but they are {rows.shape}.")
-    if len(rows) < n:
-        raise ValueError(f"{where}: {len(rows)} rows cannot give {n} prototypes; lower prototypes_per_class.")
-    if not has_distinct_rows(rows, n):
-        raise ValueError(f"{where}: fewer than {n} of its {len(rows)} rows differ; lower prototypes_per_class.")
+    _check_class(rows, n, "the rows" if label is None else f"class {label}")
     model = clone(make_clusterer(clusterer)).set_params(n_clusters=n)
     if "random_state" in model.get_params():
         model.set_params(random_state=random_state)
@@ -65,6 +47,17 @@ def class_prototypes(rows: np.ndarray, n: int, clusterer=None, random_state=0, l
     if centres is None or np.shape(centres) != (n, rows.shape[1]):
         raise TypeError(f"clusterer={clusterer!r} must give cluster_centers_ of shape (n_clusters, D) after fit.")
     return np.asarray(centres, dtype=rows.dtype)
+
+
+def _check_class(rows, n, where):
+    check_count("prototypes_per_class", n)
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise ValueError(f"{where}: rows must be a finite matrix (m, D), without NaN, but they are {rows.shape}.")
+    if len(rows) < n:
+        raise ValueError(f"{where}: {len(rows)} rows cannot give {n} prototypes; lower prototypes_per_class.")
+    seen = set()  # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes
+    if not any(seen.add((row + 0.0).tobytes()) or len(seen) >= n for row in rows):
+        raise ValueError(f"{where}: fewer than {n} of its {len(rows)} rows differ; lower prototypes_per_class.")
 
 
 class KMEx(ClassifierMixin, BaseEstimator):
@@ -87,8 +80,10 @@ class KMEx(ClassifierMixin, BaseEstimator):
     def fit(self, Z, y):
         """Step 1: cluster each class's embeddings Z (n, D) with labels y (n,).
 
-        Raises ValueError for NaN, empty data, unequal lengths, or a class with fewer different rows than K/C.
+        Raises ValueError for NaN, empty data, unequal lengths, or a class with fewer different rows than K/C;
+        LeakError for embeddings `guards.marked` as those of the test split.
         """
+        refuse_test(Z, "fitting prototypes")
         Z, y = self._check(Z), column_or_1d(as_array(y), warn=True)
         check_consistent_length(Z, y)
         check_classification_targets(y)

@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from paperlib.guards import as_array
+from paperlib.guards import as_array, check_option
 
 # The published numbers. Table 1: (class, out) cosines. Table 2: (train, test) accuracies in percent, of five runs.
 TABLE1 = {
@@ -27,6 +27,13 @@ TABLE2 = {
 }
 
 
+# Table 1: the cosines (n, m) that count, of points Z (n, D) with one class's prototypes P (m, D).
+PAIRINGS = {
+    "all": lambda cosine, Z, P: cosine,
+    "nearest": lambda cosine, Z, P: np.take_along_axis(cosine, _nearest(Z, P), axis=1),
+}
+
+
 def per_class_cosines(prototypes, prototype_labels, Z, y, pairing="all") -> tuple[np.ndarray, np.ndarray]:
     """Average cosine of each class's prototypes with embeddings of that class, and of the others (Table 1).
 
@@ -37,15 +44,13 @@ def per_class_cosines(prototypes, prototype_labels, Z, y, pairing="all") -> tupl
     Raises ValueError for wrong shapes, NaN, a zero vector (it has no direction), a single class, or prototypes and
     points whose labels differ.
     """
-    P, labels = _check(prototypes, prototype_labels, "prototypes")
-    Z, y = _check(Z, y, "Z")
-    _check_match(P, labels, Z, y, pairing)
+    check_option("pairing", pairing, PAIRINGS)
+    P, labels, Z, y = _check(prototypes, prototype_labels, Z, y)
+    _check_directions(P, labels, Z, y)
     unit_P, unit_Z = normalize(P), normalize(Z)
     own, out = [], []
     for c in np.unique(y):
-        cosine = unit_Z @ unit_P[labels == c].T
-        if pairing == "nearest":
-            cosine = np.take_along_axis(cosine, _nearest(Z, P[labels == c]), axis=1)
+        cosine = PAIRINGS[pairing](unit_Z @ unit_P[labels == c].T, Z, P[labels == c])
         own.append(cosine[y == c].mean())
         out.append(cosine[y != c].mean())
     return np.array(own), np.array(out)
@@ -65,17 +70,11 @@ def prototype_distances(prototypes, prototype_labels, Z, y) -> tuple[np.ndarray,
 
     prototypes (K, D) with labels (K,), points Z (n, D) with labels y (n,). relative: l2 distance of a prototype to the
     nearest point of its class, in units of that class's median distance from a point to its nearest fellow: at 1 the
-    prototype is as near as points are to one another. own: whether the nearest of all points is of its class.
+    prototype is as near as points are to one another. own: True where the nearest of all points is of its class.
     Raises ValueError for wrong shapes, NaN, a label that no point has, or a class with a single point or whose points
     mostly coincide (it has no unit of distance).
     """
-    P = check_array(as_array(prototypes), dtype=np.float64, input_name="prototypes")
-    Z = check_array(as_array(Z), dtype=np.float64, input_name="Z")
-    labels, y = column_or_1d(as_array(prototype_labels)), column_or_1d(as_array(y))
-    check_consistent_length(P, labels)
-    check_consistent_length(Z, y)
-    if P.shape[1] != Z.shape[1]:
-        raise ValueError(f"prototypes have {P.shape[1]} dimensions and Z has {Z.shape[1]}: they must share one space.")
+    P, labels, Z, y = _check(prototypes, prototype_labels, Z, y)
     relative = np.empty(len(P))
     for c in np.unique(labels):
         points, mine = Z[y == c], labels == c
@@ -100,16 +99,14 @@ def over_runs(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     runs: a list with one dict for each run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a
     sample (n - 1), and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
     """
-    if not runs:
-        raise ValueError("runs is empty: give the rows of one run at least.")
-    if any(list(run) != list(runs[0]) for run in runs):
-        raise ValueError("the runs have different rows: a mean needs each row in every run.")
+    if not runs or any(list(run) != list(runs[0]) for run in runs):
+        raise ValueError("runs must be one or more dicts with the same rows: a mean needs each row in every run.")
     numbers = {row: np.array([run[row] for run in runs], dtype=float) for row in runs[0]}
     return {row: (x.mean(0), x.std(0, ddof=1) if len(x) > 1 else np.zeros_like(x[0])) for row, x in numbers.items()}
 
 
 def accuracy(y_true, y_pred) -> float:
-    """Fraction of right predictions (Table 2), labels not matched. Raises ValueError for empty or unequal input."""
+    """Fraction of correct predictions (Table 2), labels not matched. Raises ValueError for empty or unequal input."""
     y_true, y_pred = as_array(y_true), as_array(y_pred)
     if len(y_true) == 0:
         raise ValueError("y_true is empty: an accuracy needs at least one label.")
@@ -121,20 +118,21 @@ def _nearest(Z, P):
     return ((P**2).sum(axis=1) - 2 * Z @ P.T).argmin(axis=1)[:, None]
 
 
-def _check(X, labels, name):
-    """X as float64 (the nearest prototype is found by a difference of squares), and its labels."""
-    X, labels = check_array(as_array(X), dtype=np.float64, input_name=name), column_or_1d(as_array(labels))
-    check_consistent_length(X, labels)
-    if not X.any(axis=1).all():
-        raise ValueError(f"{name} holds a zero vector, whose cosine is not defined: remove it first.")
-    return X, labels
-
-
-def _check_match(P, labels, Z, y, pairing):
-    if pairing not in ("all", "nearest"):
-        raise ValueError(f"pairing={pairing!r} is unknown; choose one of all, nearest.")
+def _check(P, labels, Z, y):
+    """All as arrays, P and Z as float64: the nearest prototype is found by a difference of squares."""
+    P, Z = (check_array(as_array(x), dtype=np.float64, input_name=n) for x, n in ((P, "prototypes"), (Z, "Z")))
+    labels, y = column_or_1d(as_array(labels)), column_or_1d(as_array(y))
+    check_consistent_length(P, labels)
+    check_consistent_length(Z, y)
     if P.shape[1] != Z.shape[1]:
         raise ValueError(f"prototypes have {P.shape[1]} dimensions and Z has {Z.shape[1]}: they must share one space.")
+    return P, labels, Z, y
+
+
+def _check_directions(P, labels, Z, y):
+    for name, x in (("prototypes", P), ("Z", Z)):
+        if not x.any(axis=1).all():
+            raise ValueError(f"{name} holds a zero vector, whose cosine is not defined: remove it first.")
     if set(labels.tolist()) != set(y.tolist()):
         raise ValueError("prototype_labels and y must name the same classes: select the prototypes of those in y.")
     if len(set(y.tolist())) < 2:

@@ -17,7 +17,7 @@ from paperlib.concepts import (
     composite,
     decide,
     fit_together,
-    ids_per_map,
+    concepts_per_map,
     predicted_class,
     vote,
 )
@@ -269,9 +269,9 @@ def test_decide_bad_input():
         decide(vote(s, 3, 2), s, torch.ones(2), prototypes_per_class=2)
 
 
-def test_ids_per_map():
+def test_concepts_per_map():
     s = torch.randint(0, 9, (6, 4, 5), generator=torch.Generator().manual_seed(0))
-    assert ids_per_map(s).tolist() == [len(set(m.flatten().tolist())) for m in s]
+    assert concepts_per_map(s).tolist() == [len(set(m.flatten().tolist())) for m in s]
 
 
 # ConceptExplainer
@@ -439,7 +439,7 @@ def test_votes_predict_and_evaluate_agree(backbone, data, fitted):
     found = fitted.evaluate(backbone, images, labels)
     assert found["accuracy"] == (predicted == labels).double().mean().item() == fitted.score(backbone, images, labels)
     assert found["tie_rate"] == ((y == y.amax(dim=1, keepdim=True)).sum(dim=1) > 1).double().mean().item()
-    assert found["ids_per_map"] == pytest.approx(np.mean([len(m.unique()) for m in s]))
+    assert found["concepts_per_map"] == pytest.approx(np.mean([len(m.unique()) for m in s]))
 
 
 def test_state_brings_the_explainer_back(backbone, data, fitted):
@@ -529,7 +529,7 @@ def test_steps_of_an_explanation_are_those_of_a_pass(backbone, data, fitted):
     assert torch.equal(fitted.nearest(q, labels)[0], fitted.explanation_map(backbone, images, labels))
     assert torch.equal(y, fitted.votes(backbone, images)) and torch.equal(predicted, fitted.predict(backbone, images))
     everyone = fitted.explanation_map(backbone, images)
-    assert torch.equal(ids, ids_per_map(everyone)) and tied.dtype == torch.bool
+    assert torch.equal(ids, concepts_per_map(everyone)) and tied.dtype == torch.bool
 
 
 # Several explainers in one pass

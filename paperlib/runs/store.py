@@ -1,8 +1,8 @@
-"""The one cache: a result is kept under a key that holds all that it depends on, the code that computes it included.
+"""The one cache: a result is kept under a key that holds all it depends on, the code that computes it included.
 
-Results are tensors (safetensors) with a JSON manifest; nothing is unpickled. A key holds the kind of result, its inputs,
-the versions of the libraries, and a digest of the source of the modules that compute this kind (`MADE_BY`), of all that
-these import from paperlib, and of `paperlib.runs.results`, which calls them. So no result outlives its code.
+Results are tensors (safetensors) with a JSON manifest; nothing is unpickled. A key holds the kind of result, its
+inputs, the versions of the libraries, and a digest of the source of the modules that compute this kind (`MADE_BY`), of
+all that these import from paperlib, and of CALLERS, which call them. So no result outlives its code.
 """
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from paperlib.datasets import files
 PACKAGE = Path(paperlib.__file__).parent
 # What pictures pass through on their way to any result that a network has a part in.
 SEEN = ("backbone", "datasets.load")
+# What calls them, for a study; these two files are in every key.
+CALLERS = ("runs.results", "runs.explanations")
 # The modules that compute each kind. A test traces each kind and fails where it runs a module that its key lacks.
 MADE_BY = {
     "drawn": ("datasets.birds",),
@@ -42,8 +44,8 @@ MADE_BY = {
     "evaluation": ("concepts", *SEEN),
     "comparison": ("concepts", *SEEN),
     "contest": ("comparison.contest", *SEEN),
+    "stage": ("runs.stages", *CALLERS),
 }
-CALLER = "runs.results"
 
 
 class Kept(NamedTuple):
@@ -63,12 +65,12 @@ def code(kind: str) -> str:
 
     Raises KeyError for a kind that MADE_BY does not name.
     """
-    names = {CALLER, *(name for start in MADE_BY[kind] for name in reached(start))}
+    names = {*CALLERS, *(name for start in MADE_BY[kind] for name in reached(start))}
     return hashlib.sha256(b"\0".join(source(name) for name in sorted(names))).hexdigest()[:16]
 
 
 def reached(start: str) -> set[str]:
-    """The modules of paperlib that `start` imports, directly or through others, and itself: {"concepts", "kmex", ...}."""
+    """The modules of paperlib that `start` imports, directly or through others, and itself: {"concepts", ...}."""
     found, left = set(), [start]
     while left:
         name = left.pop()
