@@ -34,8 +34,9 @@ from torch.nn.functional import interpolate, normalize
 
 from paperlib import figures
 from paperlib.attribution import attribute, refine, upsample, upstream
-from paperlib.concepts import assign, composite, ids_per_map, predicted_class
+from paperlib.concepts import assign, composite, concepts_per_map
 from paperlib.runs.study import open_studies
+from paperlib.theorem1 import predicted_class
 
 studies = open_studies(globals())
 study = studies[-1]
@@ -260,7 +261,7 @@ def concepts_on_maps(study):
     """name of the explainer -> mean number of different concepts on a map, among both kinds of prototypes"""
     features, c, _ = seen[study.dataset]
     kinds = {"predicted": c, "all K": None}
-    return {e.name: {kind: float(ids_per_map(e.maps_from_features(features, classes)).double().mean())
+    return {e.name: {kind: float(concepts_per_map(e.maps_from_features(features, classes)).double().mean())
                      for kind, classes in kinds.items()} for e in study.explainers()}
 
 counts = {study.dataset: concepts_on_maps(study) for study in studies}

@@ -52,6 +52,10 @@ class Board:
     test_per_class: int = 8
 
     @property
+    def title(self) -> str:
+        return self.study.data.title
+
+    @property
     def smallest(self) -> int:
         """The number of training pictures of the smallest class."""
         return int(self.study.data.train.labels.bincount().min())

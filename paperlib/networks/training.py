@@ -74,9 +74,9 @@ def train(model: nn.Module, pictures: Pictures, recipe: Recipe, seed: int = 0, u
           name: str = "training") -> dict:
     """Train `model` in place by the recipe; returns what happened, as `learn` does, and the recipe.
 
-    model maps (n, 3, H, W) to logits (n, n_classes), or to what loss_of(output, labels) takes. name: what progress
-    is told as. Raises ValueError for pictures of the test split, where there is nothing to learn from or with, where
-    the loss is no longer a number, and for a network that is of no use in evaluation mode (see `check_evaluation`).
+    model maps (n, 3, H, W) to logits (n, n_classes), or to what loss_of(output, labels) takes. name: the progress
+    bar's. Raises ValueError for pictures of the test split (LeakError), fewer than two pictures, a network that cannot
+    be trained, a loss that is no number, and a network that is of no use in evaluation mode (`check_evaluation`).
     """
     check_can_learn(model, pictures)
     where = placed(model)
@@ -155,14 +155,14 @@ def batches(n: int, batch_size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def train_only(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Let gradients reach what the optimiser holds and nothing else."""
+    """Let gradients reach the parameters that the optimiser holds, and no others."""
     model.requires_grad_(False)
     for parameter in _parameters(optimiser):
         parameter.requires_grad_(True)
 
 
 def descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor, when: str) -> float:
-    """The loss as a number, after one step down its gradient; raises ValueError, saying `when`, if it is none."""
+    """The loss as a number, after one step down its gradient; raises ValueError, saying `when`, for NaN or infinity."""
     value = loss.item()
     if not math.isfinite(value):
         raise ValueError(f"The loss is {value} {when}: training diverged; take smaller steps (a smaller learning "
@@ -234,7 +234,7 @@ def check_can_learn(model: nn.Module, pictures: Pictures) -> None:
 
 @torch.no_grad()
 def check_evaluation(model: nn.Module, pictures: Pictures, loss_of, last_loss: float, steps: int) -> None:
-    """Refuse a network that has learnt, but only in training mode: its batch norms' running means are far off.
+    """Refuse a network that has learnt in training mode only, for its batch norms' running means are far off.
 
     They start at 0 and 1 and move a tenth of the way in each step, while the weights move too: after few steps a deep
     network multiplies the mismatch from norm to norm. The yardstick is the loss on training pictures, against chance

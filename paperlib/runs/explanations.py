@@ -14,14 +14,13 @@ from paperlib.datasets.pictures import Pictures, patch
 from paperlib.kmex import KMEx
 from paperlib.runs import store
 from paperlib.runs.results import BATCH, content, inputs
+from paperlib.runs.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from paperlib.runs.study import Study
 
-
-def kmex(study: Study, k: int) -> KMEx:
+def kmex(study: Settings, k: int) -> KMEx:
     """KMEx (section 3.2) with k prototypes per class, fitted on the training embeddings."""
     study.check_k(k)
     # Embeddings are few: the official ten restarts cost seconds, so no profile saves on them.
@@ -38,7 +37,7 @@ def kmex(study: Study, k: int) -> KMEx:
     return model
 
 
-def sample(study: Study, per_class: int = 0, skip: int = 0) -> np.ndarray:
+def sample(study: Settings, per_class: int = 0, skip: int = 0) -> np.ndarray:
     """Numbers (n,) of training pictures: `per_class` of each class, after the first `skip`, in the seed's order.
 
     0: all. Two samples of which one skips the other have no picture in common. Raises ValueError where a class has
@@ -54,7 +53,7 @@ def sample(study: Study, per_class: int = 0, skip: int = 0) -> np.ndarray:
     return np.sort(np.concatenate(found))
 
 
-def unfitted(study: Study, depth: int = 3, part: tuple[int, int] = (0, 0), **choices) -> ConceptExplainer:
+def unfitted(study: Settings, depth: int = 3, part: tuple[int, int] = (0, 0), **choices) -> ConceptExplainer:
     """The explainer of the last `depth` blocks before it is fitted. Raises ValueError for a depth there is not."""
     last = len(study.trained.blocks)
     if not 1 <= depth <= last:
@@ -63,7 +62,7 @@ def unfitted(study: Study, depth: int = 3, part: tuple[int, int] = (0, 0), **cho
     return ConceptExplainer(tuple(range(last - depth + 1, last + 1)), **options)
 
 
-def explainers(study: Study, choices: Sequence[Mapping]) -> list[ConceptExplainer]:
+def explainers(study: Settings, choices: Sequence[Mapping]) -> list[ConceptExplainer]:
     """A fitted explainer for each of `choices`, the arguments of `unfitted`.
 
     Those that are not kept and are fitted on the same part of the training pictures share one pass over it.
@@ -110,7 +109,7 @@ def _restored(explainer, result):
 # What they say of pictures
 
 
-def evaluations(study: Study, split: str, choices: Sequence[Mapping]) -> list[dict[str, float]]:
+def evaluations(study: Settings, split: str, choices: Sequence[Mapping]) -> list[dict[str, float]]:
     """Accuracy, share of tied votes and mean number of concepts per map, of each explainer, in one pass (Table 2)."""
     pictures, fitted = study.splits[split], explainers(study, choices)
     keys = [inputs(study, "network", "seen", "train", **explainer.fitting(), vote=explainer.vote, split=split,
@@ -131,7 +130,7 @@ def evaluations(study: Study, split: str, choices: Sequence[Mapping]) -> list[di
     return [{name: tensor.item() for name, tensor in each.tensors.items()} for each in found]
 
 
-def comparison(study: Study, choices: Mapping[str, Mapping], per_class: int) -> dict[str, dict[str, np.ndarray]]:
+def comparison(study: Settings, choices: Mapping[str, Mapping], per_class: int) -> dict[str, dict[str, np.ndarray]]:
     """Several explainers on the same test pictures, in one pass: see `Study.compare`."""
     fitted = dict(zip(choices, explainers(study, list(choices.values())), strict=True))
     pictures = study.data.test.subset(per_class)
@@ -157,7 +156,7 @@ def _compared(reading):
     return found
 
 
-def explanation(study: Study, pictures: Pictures, i: int) -> list[dict]:
+def explanation(study: Settings, pictures: Pictures, i: int) -> list[dict]:
     """The columns of Figure 1 for one picture: see `Study.explain`."""
     fitted = study.explainers()
     one = Subset(pictures, [i])
@@ -169,7 +168,7 @@ def explanation(study: Study, pictures: Pictures, i: int) -> list[dict]:
              "attribution": attribution[e.name][0].cpu(), "patches": study.patches(e, int(c))} for e in fitted]
 
 
-def patches(study: Study, labels: torch.Tensor, sources: torch.Tensor, resolution: tuple[int, int], c: int) -> list:
+def patches(study: Settings, labels: torch.Tensor, sources: torch.Tensor, resolution: tuple[int, int], c: int) -> list:
     """The training patches that prototypes of class c come from: (prototype, patch, box, "#picture's number")."""
     found = []
     for k in (labels == c).nonzero().flatten().tolist():
@@ -178,7 +177,7 @@ def patches(study: Study, labels: torch.Tensor, sources: torch.Tensor, resolutio
     return found
 
 
-def predictions(study: Study, split: str, choices: Sequence[Mapping]) -> pd.DataFrame:
+def predictions(study: Settings, split: str, choices: Sequence[Mapping]) -> pd.DataFrame:
     """A row per picture of a split: its file (or number), its class, and each model's prediction, by name."""
     import pandas as pd  # only this table needs it
     pictures, names = study.splits[split], np.array(study.data.classes)

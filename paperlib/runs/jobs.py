@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from graphlib import TopologicalSorter
+from pathlib import Path
 from queue import SimpleQueue
 from time import perf_counter
 from zlib import crc32
@@ -26,7 +27,16 @@ from zlib import crc32
 from paperlib import progress
 
 MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
+PATIENCE = 20  # seconds to wait for a scheduler's answer
+ATTEMPTS = 2  # a job whose process dies is begun once more
+DIED = "its process died, as it does when memory runs out; fewer --jobs need less of it"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Of Dask. A job may keep its process busy for long. Jobs wait with the scheduler until a process is free. It never
+# gives up a job: those that merely waited beside one that dies are not to blame.
+SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 10**6,
+            "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
+            "distributed.scheduler.rootish-taskgroup-dependencies": 10**6, "distributed.worker.profile.enabled": False}
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # what a process does first
 
 
 @dataclass(frozen=True)
@@ -115,12 +125,12 @@ def run(graph: Mapping[str, Job], jobs: int = 1, threads: int = 1, scheduler: st
     order = list(TopologicalSorter({name: job.needs for name, job in graph.items()}).static_order())
     if not order:
         return
-    with _client(min(jobs, len(order)), threads, scheduler) as client:
+    with _client(min(jobs, len(order)), threads, scheduler) as (client, attempts):
         heard, futures, urgency, topic = SimpleQueue(), {}, _urgency(graph, order), f"shares-{client.id}"
         client.subscribe_topic(topic, lambda event: heard.put(event[1]))
         for name in order:
             needed = [futures[need] for need in graph[name].needs]
-            futures[name] = client.submit(_on_a_worker, graph[name], threads, _cache(), topic, *needed,
+            futures[name] = client.submit(_on_a_worker, graph[name], threads, _cache(), topic, attempts, *needed,
                                           key=(topic, name), priority=urgency[name])
             futures[name].add_done_callback(partial(lambda name, future: heard.put(name), name))
         shares, left, start = dict.fromkeys(order, 0.0), len(order), perf_counter()
@@ -152,16 +162,11 @@ def _time_left(graph: Mapping[str, Job], shares: Mapping[str, float], elapsed: f
 
 
 def _outcome(job: Job, future) -> Done:
-    """A finished future's Done. A worker's death is an error of the job that it was at."""
-    if future.status == "finished":
-        return future.result()
-    problem = future.exception()
-    own = str(getattr(problem, "task", future.key)) == str(future.key)
-    return Done(job.name, job.title, error="its process died, as it does when memory runs out; give fewer --jobs"
-                if own else "not run, for a job that it needs failed")
+    """A future's Done; a scheduler of somebody else's gives up a job by itself when workers die."""
+    return Done(job.name, job.title, error=DIED) if future.status in ("error", "cancelled") else future.result()
 
 
-def _on_a_worker(job: Job, threads: int, cache: str, topic: str, *needed: Done) -> Done:
+def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, *needed: Done) -> Done:
     from distributed import get_worker
     from tqdm import tqdm
 
@@ -170,7 +175,23 @@ def _on_a_worker(job: Job, threads: int, cache: str, topic: str, *needed: Done) 
     os.environ.update(dict.fromkeys(THREADS, str(threads)), PAPERLIB_CACHE=cache)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
-    return do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
+    with _attempt(attempts, job.name) as before:
+        if before == ATTEMPTS:
+            return Done(job.name, job.title, error=DIED)
+        return do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
+
+
+@contextmanager
+def _attempt(folder: str, name: str) -> Iterator[int]:
+    """Gives how often this job was begun before and its process died: the marks that it left in the folder."""
+    if not folder:
+        yield 0
+        return
+    Path(folder, name).mkdir(exist_ok=True)
+    mark, before = Path(folder, name, str(os.getpid())), len(os.listdir(Path(folder, name)))
+    mark.touch()
+    yield before
+    mark.unlink()
 
 
 def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = lambda share: None) -> Done:
@@ -195,30 +216,27 @@ def _cache() -> str:
 
 
 @contextmanager
-def _client(jobs: int, threads: int, scheduler: str) -> Iterator:
-    """A client of the scheduler at that address, or of one of our own with `jobs` processes on this machine alone."""
+def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
+    """A client of the scheduler at that address, or of one of our own with `jobs` processes on this machine alone.
+
+    Beside it, the folder in which the latter's processes mark what they begin.
+    """
     import dask
     from distributed import Client, LocalCluster
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in a line for the job
     if scheduler:
-        with Client(scheduler, timeout=20) as client:
-            yield client
+        with Client(scheduler, timeout=PATIENCE) as client:
+            yield client, ""
         return
-    # A job may keep its process busy for long. One whose process dies is tried once more, in another. Jobs wait with the
-    # scheduler until a process is free: one that waited in a process would die with it.
-    settings = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 1,
-                "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
-                "distributed.scheduler.rootish-taskgroup-dependencies": 10**6,
-                "distributed.worker.profile.enabled": False}
-    with tempfile.TemporaryDirectory() as scratch, dask.config.set(settings):
+    with tempfile.TemporaryDirectory() as scratch, dask.config.set(SETTINGS):
         with _ignoring_ctrl_c():  # which a terminal sends to all processes; stopping them is for this one
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", memory_limit=0,
-                                   dashboard_address="127.0.0.1:0", local_directory=scratch,
+                                   dashboard_address="127.0.0.1:0", local_directory=scratch, preload=[DEAF],
                                    silence_logs=logging.CRITICAL, env=dict.fromkeys(THREADS, str(threads)))
         try:
             with Client(cluster) as client:
-                yield client
+                yield client, scratch
         finally:
             with _ignoring_ctrl_c():
                 cluster.sync(_stop, list(cluster.workers.values()))

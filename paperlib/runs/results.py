@@ -1,13 +1,13 @@
 """What is computed for a study, each result once: a function of the study that the store keeps.
 
-The study says what was asked for; here stands what follows from it, in the order in which one result needs another.
+The study, `paperlib.runs.study.Study`, says what was asked for, and remembers what it has been given; here stands what
+follows from it, in the order in which one result needs another.
 """
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,10 +20,7 @@ from paperlib.networks.protopnet import ProtoPNet
 from paperlib.networks.protopnet import train as train_protopnet
 from paperlib.networks.softcam import SoftCAM, finetune
 from paperlib.runs import store
-
-if TYPE_CHECKING:
-
-    from paperlib.runs.study import Study
+from paperlib.runs.settings import Settings
 
 BATCH = 64  # pictures that a network looks at together
 
@@ -31,7 +28,7 @@ BATCH = 64  # pictures that a network looks at together
 # What a result depends on
 
 
-def inputs(study: Study, *names: str, **more) -> dict:
+def inputs(study: Settings, *names: str, **more) -> dict:
     """The key's inputs: those of INPUTS that are named, and what else this result depends on."""
     return {"dataset": study.dataset, **{name: INPUTS[name](study) for name in names}, **more}
 
@@ -76,7 +73,7 @@ INPUTS = {
 # The network
 
 
-def build(study: Study, n_classes: int, size: int, load_weights: bool = True) -> Backbone:
+def build(study: Settings, n_classes: int, size: int, load_weights: bool = True) -> Backbone:
     """The study's kind of network for pictures of size x size pixels; load_weights=False leaves ImageNet's out."""
     names = tuple(name.strip() for name in study.blocks.split(",") if name.strip())
     weights = None if study.weights == "none" else study.weights
@@ -84,14 +81,14 @@ def build(study: Study, n_classes: int, size: int, load_weights: bool = True) ->
                                load_weights=load_weights)
 
 
-def untrained(study: Study, load_weights: bool = True) -> Backbone:
+def untrained(study: Settings, load_weights: bool = True) -> Backbone:
     """The network as it is before training. Its first weights depend on the seed alone, and it disturbs no other."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(study.seed)
         return build(study, len(study.data.classes), study.data.size, load_weights)
 
 
-def trained(study: Study) -> Backbone:
+def trained(study: Settings) -> Backbone:
     """The trained network, ready to run."""
     tensors = study.checkpoint.tensors
     net = untrained(study, load_weights=False)  # what is overwritten need not be fetched: a kept network loads offline
@@ -104,7 +101,7 @@ def ready(net: torch.nn.Module) -> torch.nn.Module:
     return net.to(training.device(), memory_format=torch.channels_last)
 
 
-def checkpoint(study: Study) -> store.Kept:
+def checkpoint(study: Settings) -> store.Kept:
     """The weights of the study's network, trained on its training pictures; `manifest["training"]` tells how."""
     study.check_k(study.k)
     key = inputs(study, **_training(study))
@@ -117,7 +114,7 @@ def checkpoint(study: Study) -> store.Kept:
     return store.kept("checkpoint", key, compute)
 
 
-def embeddings(study: Study, split: str) -> np.ndarray:
+def embeddings(study: Settings, split: str) -> np.ndarray:
     """The embeddings z of a split, (n, D) float32, which say of which split they are."""
     pictures = study.splits[split]
 
@@ -128,7 +125,7 @@ def embeddings(study: Study, split: str) -> np.ndarray:
     return guards.marked(store.kept("embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
 
 
-def accuracy(study: Study, what: str, model: torch.nn.Module, weights: str, split: str) -> float:
+def accuracy(study: Settings, what: str, model: torch.nn.Module, weights: str, split: str) -> float:
     """Accuracy of ProtoPNet or Soft-CAM with these weights (their checksum) on a split, a fraction."""
     pictures = study.splits[split]
 
@@ -143,7 +140,7 @@ def accuracy(study: Study, what: str, model: torch.nn.Module, weights: str, spli
 # The other systems
 
 
-def protopnet(study: Study) -> store.Kept:
+def protopnet(study: Settings) -> store.Kept:
     """The weights of ProtoPNet (section 4) with the study's K/C; `manifest["start"]` says what it started from."""
     # The paper's starts from ImageNet's weights, as its CNN does. The official learning rates are for fine-tuning:
     # from random weights they would lead nowhere in these few epochs, so there the trained CNN's encoder stands in.
@@ -159,7 +156,7 @@ def protopnet(study: Study) -> store.Kept:
     return store.kept("protopnet", key, compute)
 
 
-def trained_protopnet(study: Study) -> ProtoPNet:
+def trained_protopnet(study: Settings) -> ProtoPNet:
     """ProtoPNet, trained, ready to run."""
     tensors = protopnet(study).tensors
     net = ProtoPNet(untrained(study, load_weights=False), study.k, study.seed)
@@ -167,7 +164,7 @@ def trained_protopnet(study: Study) -> ProtoPNet:
     return ready(net)
 
 
-def patch_embeddings(study: Study, split: str) -> np.ndarray:
+def patch_embeddings(study: Settings, split: str) -> np.ndarray:
     """What ProtoPNet's prototypes are compared with: a split's mean patches, (n, 128)."""
     pictures = study.splits[split]
 
@@ -179,7 +176,7 @@ def patch_embeddings(study: Study, split: str) -> np.ndarray:
     return guards.marked(store.kept("patch-embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
 
 
-def softcam(study: Study, l1: float, l2: float, epochs: int) -> tuple[SoftCAM, dict]:
+def softcam(study: Settings, l1: float, l2: float, epochs: int) -> tuple[SoftCAM, dict]:
     """Soft-CAM fine-tuned with these penalties, and its manifest. Steps are a fifth of the CNN's own."""
     recipe = replace(study.recipe, epochs=epochs, lr=study.recipe.lr / 5)
     soft = SoftCAM(study.trained)

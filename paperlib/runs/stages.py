@@ -2,21 +2,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import torch
 
 from paperlib.runs import results, store
-
-if TYPE_CHECKING:
-    from paperlib.runs.study import Study
+from paperlib.runs.settings import Settings
 
 # The stages, and what each needs first.
 STAGES = {"network": (), "prototypes": ("network",), "readings": ("prototypes",), "kmex": ("readings",),
           "protopnet": ("network",), "softcam": ("network",)}
 
 
-def compute(study: Study, stage: str) -> None:
+def compute(study: Settings, stage: str) -> None:
     """Compute and keep what a stage stands for, if it is not kept yet."""
     def done():
         COMPUTE[stage](study)
@@ -24,7 +21,7 @@ def compute(study: Study, stage: str) -> None:
     store.kept("stage", _key(study, stage), done)
 
 
-def computed(study: Study, stage: str) -> bool:
+def computed(study: Settings, stage: str) -> bool:
     """True if `compute` has nothing left to do."""
     return store.has("stage", _key(study, stage))
 
@@ -34,7 +31,7 @@ def _key(study, stage):
                           schedule=asdict(study.schedule))
 
 
-def cost(study: Study, stage: str) -> float:
+def cost(study: Settings, stage: str) -> float:
     """Roughly the seconds that a stage takes on one core, to tell how far a run has come."""
     passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "kmex": 1,
               "protopnet": 3 * study.schedule.epochs, "softcam": 6}[stage]

@@ -32,7 +32,7 @@ SEEN = ("backbone", "datasets.load")
 CALLERS = ("runs.results", "runs.explanations")
 # The modules that compute each kind. A test traces each kind and fails where it runs a module that its key lacks.
 MADE_BY = {
-    "drawn": ("datasets.birds",),
+    "drawn": ("datasets.load",),
     "checkpoint": ("networks.training", "networks.architectures", *SEEN),
     "protopnet": ("networks.protopnet", "networks.training", "networks.architectures", *SEEN),
     "softcam": ("networks.softcam", "networks.training", *SEEN),

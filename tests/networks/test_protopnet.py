@@ -375,7 +375,7 @@ class OldStepLR:
         self.optimiser.param_groups[0]["lr"] = self.first * self.gamma ** (self.last_epoch // self.step_size)
 
 
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # before the optimiser's, as the official loop
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # before the optimiser's, as they do
 def test_rates_are_the_official_ones_under_the_torch_of_their_day():
     s = Schedule()
     joint = range(s.warm, s.epochs)
@@ -532,7 +532,7 @@ def test_unknown_reading():
     ({"epochs": 0}, "epochs=0 must be a whole number of at least 1"), ({"push_every": 0}, "push_every=0 must"),
     ({"lr_every": 0}, "lr_every=0 must"), ({"batch_size": 1}, "batch_size=1 must be a whole number of at least 2"),
     ({"warm": -1}, "warm=-1 must be a whole number of at least 0"), ({"last_layer_passes": -1}, "last_layer_passes=-1"),
-    ({"lr": -1.0}, "lr=-1.0 must be 0 or more"), ({"augment": "turn"}, "augment='turn' is unknown; choose one of none")])
+    ({"lr": -1.0}, "lr=-1.0 must be 0 or more"), ({"augment": "turn"}, "augment='turn' is unknown; choose one")])
 def test_schedule_out_of_range(setting, sentence):
     with pytest.raises(ValueError, match=sentence):
         Schedule(**setting)

@@ -23,10 +23,9 @@ def test_taken_over_it_predicts_as_the_backbone(bias):
     assert torch.equal(soft(x).argmax(1), net(x).argmax(1))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
-def test_taken_over_from_torchvisions_networks(name):
+def test_taken_over_from_densenet_whose_last_relu_is_no_module():
     torch.manual_seed(0)
-    net, x = build(name, 5, bias=True), batch(2, 64)
+    net, x = build("densenet121", 5, bias=True), batch(2, 64)
     torch.testing.assert_close(SoftCAM(net)(x), net(x), atol=1e-5, rtol=1e-4)
 
 

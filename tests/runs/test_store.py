@@ -97,7 +97,7 @@ def test_no_kind_runs_code_that_its_key_lacks(fresh_cache):
             finally:
                 depth.pop()
         return original(kind, inputs, inner)
-    study = replace(TINY, dataset="birds", train_per_class=4, test_per_class=2, size=64, protopnet_epochs=1)
+    study = replace(TINY, dataset="sparrows", train_per_class=3, test_per_class=1, size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "kept_together", told)
         sys.setprofile(trace), threading.setprofile(trace)
