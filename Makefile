@@ -37,7 +37,7 @@ help:  ## list the targets
 
 setup: $(INSTALLED)  ## make .venv with the locked packages and paperlib (reproduce, test and lab do this first)
 
-reproduce: $(INSTALLED)  ## run the notebooks and print the tables; ARGS="--profile mnist", ARGS="--only 02 04"
+reproduce: $(INSTALLED)  ## run the notebooks into figures/run/; ARGS="--profile mnist", ARGS="--only 02 04"
 	$(RUN) -m paperlib reproduce $(ARGS)
 
 test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
@@ -47,10 +47,11 @@ test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-notebooks: $(INSTALLED)  ## run the notebooks in place, as they are committed; ARGS=notebooks/02_*.ipynb for some of them
+notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, both as committed; ARGS=notebooks/02_*.ipynb
 	$(RUN) -m jupytext --quiet --to ipynb --update notebooks/*.py
-	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-	  $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
+	PAPERLIB_OUT="$(CURDIR)/figures" TQDM_DISABLE=1 $(RUN) -m nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
+	$(RUN) -c 'from paperlib.runs.report import write_tables; write_tables("figures")'
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update notebooks/*.py

@@ -1,10 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -14,41 +9,32 @@
 # %% [markdown]
 # # A tour: one picture, from prediction to explanation
 #
-# A convolutional network looks at a picture and gives it a name. Why that name?
+# A convolutional network looks at a picture and names it. Why that name?
 #
-# **The paper claims** that much of the answer can be read off the network as it is, after training and without
-# gradients: its classifier already compares with *prototypes* (section 3.1), better prototypes are centroids of the
-# data (3.2), and centroids inside the network cut a picture into *concepts* (3.3). This tour takes one picture through
-# all of it. It shows; notebooks 01 to 05 measure (a table of them is at the end).
+# **The paper claims** that much of the answer can be read off the trained network, without gradients: its classifier
+# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (3.2), and centroids
+# inside the network cut a picture into *concepts* (3.3). This tour takes one picture through all of it. It shows;
+# notebooks 01 to 05 measure (the table at the end says which measures what).
 
 # %% tags=["parameters"]
-dataset: str = "digits,birds"    # one or more of digits, birds, mnist, stl10, cub200, folder, with commas between
-data_root: str = ""              # folder of downloaded data; empty: data/ of this repository
-allow_subset: bool = False       # take a part of CUB-200 for what it is; tables then say which part
-backbone: str = "resnet18"       # one of torchvision's, or "file.py:function" for a network of your own
-blocks: str = ""                 # its blocks, shallow to deep, with commas between; empty: known for torchvision's
-classifier: str = ""             # its linear layer; empty: known for torchvision's
-weights: str = "none"            # what training starts from: none (random), imagenet, or a file of weights
-normalisation: str = "imagenet"  # mean and deviation of the input: imagenet, or half (0.5 for all)
-size: int = 0                    # pixels of a picture's side; 0: the data set's own
-train_per_class: int = 0         # training pictures a class; 0: all
-test_per_class: int = 0          # test pictures a class; 0: all
-epochs: int = 7                  # of training; 0: the data set's own recipe, which is longer
-prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
-n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
-protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits, 3 for birds, else 31 as in the official code
-seed: int = 0                    # of the first weights, the batches and k-means
-out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
-picture: int = 0                 # number of the test picture
+profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
+dataset: str = ""         # any of digits, birds, sparrows, shortcut, mnist, stl10, cub200, folder; empty: the profile's
+data_root: str = ""       # folder of downloaded data or of your own class folders; empty: data/
+settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
+out: str = ""             # folder for figures and numbers; empty: figures/run
+picture: int = 0          # number of the test picture
 
 # %%
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.metrics import euclidean_distances, pairwise_distances_argmin
+from torch.nn.functional import interpolate, normalize
 
 from paperlib import figures
+from paperlib.attribution import attribute, upsample
+from paperlib.concepts import assign, composite
 from paperlib.datasets import birds
-from paperlib.attribution import upsample
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import evidence
 
@@ -57,7 +43,7 @@ study = open_studies(globals())[-1]
 # %% [markdown]
 # ## The data
 #
-# The tour takes the last data set named in `dataset`. Here is a training picture of some of its classes:
+# The tour takes the last data set named. Here is a training picture from each of up to fourteen classes:
 
 # %%
 train, test, names = study.data.train, study.data.test, study.data.classes
@@ -67,61 +53,73 @@ figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some
 
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
-      f"{study.data.size} px. A {study.settings()['backbone']} has learnt them;\n"
-      f"it names {study.manifest['accuracy']['test']:.1%} of the test pictures rightly.")
+      f"{study.data.size} px.\nThe network, a {study.settings()['backbone']}, names "
+      f"{study.manifest['accuracy']['test']:.1%} of the test pictures correctly.")
 
 # %% [markdown]
 # ## The prediction
 #
-# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into one number a class,
-# the logits $y$ (eq. 1). The largest wins.
+# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into one number per
+# class, the logits $y$ (eq. 1). The largest wins.
 
 # %%
 if not 0 <= picture < len(test):
     raise ValueError(f"picture is {picture}; {study.data.title} has test pictures 0 to {len(test) - 1}.")
 net, x, label = study.trained, test.batch([picture]), names[test.labels[picture]]
-h = net.features(x)[-1]
 y = net(x)[0].cpu()
 order = y.argsort(descending=True)[:5].tolist()
 c, other = order[:2]
 best = [names[j] for j in order]
 figure = figures.prediction(test.pixels(picture), f"test picture {picture}: {label}", best, y[order])
-path = figures.keep(figure, "tour_prediction", {"logits": y}, study.settings(), out)
+path = figures.keep(figure, "tour_prediction", {"logits": y}, study, out)
 
 # %%
-print(f"The network says {names[c]}, which is {'right' if names[c] == label else f'wrong: it is {label}'}. "
+print(f"The network says {names[c]}; the picture shows: {label}.\n"
       f"The runner-up, {names[other]}, is {y[c] - y[other]:.2f} behind.")
 
 # %% [markdown]
 # ## The logit is a mean
 #
-# Theorem 1 (eq. 4): it makes no difference whether the map is averaged first and then compared with the classifier's
-# column $c_j$, or each of its pixels $h_r$ is compared first and the results are averaged. So each pixel has its own
-# evidence $h_r \cdot c_j$ for each class, and the logit is the mean of it, exactly.
+# Theorem 1 (eq. 4): you can average the map first and then compare it with the classifier's column $c_j$, or compare
+# each of its $R$ cells $h_r$ first and average the results. The logit is the same:
+#
+# $$y_j = \Big(\frac1R\sum_{r=1}^R h_r\Big)\cdot c_j \;=\; \frac1R\sum_{r=1}^R \big(h_r\cdot c_j\big). \tag{4}$$
+#
+# So each cell has its own evidence $h_r \cdot c_j$ for each class, and the logit is its mean, exactly.
 
 # %%
-E = evidence(h.flatten(2).transpose(1, 2), net.C, net.bias)[0].T.reshape(len(names), *h.shape[2:]).cpu()
-figure = figures.evidence([test.pixels(picture)] * 2, [E[c], E[other]], [f"for {names[c]}", f"for {names[other]}"],
-                          "evidence, in logits")
-path = figures.keep(figure, "tour_evidence", {"evidence": E[[c, other]]}, study.settings(), out)
+features, C = [block.cpu() for block in net.features(x)], net.C.cpu()
+bias = torch.zeros(len(names)) if net.bias is None else net.bias.cpu()
+h = features[-1].flatten(2).transpose(1, 2)  # (1, R, D): a row per cell
+
+E = h @ C + bias                             # (1, R, classes): the evidence of each cell for each class
+assert torch.allclose(E.mean(1)[0], y, rtol=1e-4, atol=1e-4)
+assert torch.allclose(E, evidence(h, C, bias))
 
 # %%
-print(f"The mean of the {E[c].numel()} pixel{'s' * (E[c].numel() > 1)} is {E[c].mean():.4f} for {names[c]} and "
-      f"{E[other].mean():.4f} for {names[other]};\nthe network's own logits are {y[c]:.4f} and {y[other]:.4f}. "
-      + ("At this size the map is a single pixel, and it is the logit." if E[c].numel() == 1 else
-         f"The two maps correlate at {np.corrcoef(E[c].flatten(), E[other].flatten())[0, 1]:.2f}."))
+maps = E[0].T.reshape(len(names), *features[-1].shape[2:])
+figure = figures.evidence([test.pixels(picture)] * 2, [maps[c], maps[other]],
+                          [f"for {names[c]}", f"for {names[other]}"], "evidence, in logits")
+path = figures.keep(figure, "tour_evidence", {"evidence": maps[[c, other]]}, study, out)
+
+# %%
+pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence": f"{maps[j].mean():.4f}",
+                         "the network's logit": f"{y[j]:.4f}"} for j in (c, other)})
 
 # %% [markdown]
+# The two rows of numbers agree. Compare the two maps, too: where they look alike, the evidence for the winner does not
+# yet say why it won. Their difference will, at the end of the tour.
+#
 # ## Prototypes that look like the data
 #
-# A column $c_j$ is a prototype only in name: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
-# the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes, and predicts the class of the
-# nearest ($C$ is the number of classes, $K$ that of all prototypes). A prototype is a vector; to see it, we look at the
-# training picture whose embedding is nearest to it. The number above is the distance to the centroid, not to the picture.
+# A column $c_j$ is a prototype in name only: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
+# the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes ($K$ prototypes for $C$
+# classes), and predicts the class of the nearest one. A prototype is a vector. To see it, we show the training picture
+# whose embedding is nearest; the number above is the distance from our picture to the centroid itself.
 
 # %%
 kmex, (Z, labels) = study.kmex(), study.embeddings("train")
-distance = euclidean_distances(h.mean((2, 3)).cpu().numpy(), kmex.prototypes_)[0]
+distance = euclidean_distances(h.mean(1).numpy(), kmex.prototypes_)[0]
 nearest = int(distance.argmin())
 mine = np.flatnonzero(kmex.prototype_labels_ == kmex.prototype_labels_[nearest])
 pictures = pairwise_distances_argmin(kmex.prototypes_[mine], Z)
@@ -129,115 +127,139 @@ shown = [test.pixels(picture)] + [train.pixels(int(i)) for i in pictures]
 captions = ["this picture"] + [f"prototype {n}\nat {distance[k]:.2f}" for n, k in enumerate(mine, 1)]
 frames = [None] + [figures.PALETTE[0] if k == nearest else None for k in mine]
 figure = figures.sheet(shown, captions, columns=6, colours=frames)
-path = figures.keep(figure, "tour_prototypes", {"distances": distance}, study.settings(), out)
+path = figures.keep(figure, "tour_prototypes", {"distances": distance}, study, out)
 
 # %%
 said = kmex.prototype_labels_[nearest]
 second = min(np.flatnonzero(kmex.prototype_labels_ != said), key=lambda k: distance[k])
-print(f"Nearest of all {len(distance)} prototypes is number {list(mine).index(nearest) + 1} of {names[said]} (framed), "
-      f"at {distance[nearest]:.2f};\nof other classes, one of {names[kmex.prototype_labels_[second]]}, "
-      f"at {distance[second]:.2f}. So KMEx says {names[said]}, {'as' if said == c else 'unlike'} the network.")
+print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list(mine).index(nearest) + 1} (framed) "
+      f"is nearest, at {distance[nearest]:.2f}.\nThe nearest of another class, "
+      f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}. The network says {names[c]}.")
 
 # %% [markdown]
 # ## Concepts inside the picture
 #
-# The same idea one step earlier: cluster not the mean of the map but its pixels, and not of the last block alone.
-# B234, named after its blocks, puts the outputs of the last three together (eq. 7 and 8) and clusters the rows of each
-# class. Each pixel of our picture then belongs to the nearest prototype of the predicted class: that is its concept.
-# The attribution (eq. 11) is the evidence again, divided by $\|c_j\|^2$ and averaged over each concept, one depth after
-# the other (notebook 05). The numbers under the patches are these scores. The colours are the scores less their mean:
-# red speaks more for the class than the average pixel does, blue less.
+# Now the same idea one step earlier: cluster not the mean of the map but its cells, and not those of the last block
+# alone. B234 takes the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and lines them up, each at
+# norm $1/D_b$, $D_b$ being its number of channels; k-means then gives prototypes $p_k$ for each class. A cell's
+# concept is the nearest of them. What a cell contributes to class $j$ is its attribution:
 #
-# Do not expect each patch to look like its segment: a class has only $K/C$ prototypes here, so a pixel takes the least bad
+# $$q = \Big[\frac{u^{(b)}}{D_b\,\|u^{(b)}\|}\Big]_b \;(8) \qquad
+# s = \arg\min_k \|q - p_k\| \;(9) \qquad
+# \text{att}(h_r, c_j) = \frac{h_r\cdot c_j}{\|c_j\|^2} \;(11)$$
+#
+# The same three in torch, for the prototypes of the predicted class:
+
+# %%
+explainer = study.explainers()[-1]                                # B234
+blocks = [features[b - 1] for b in explainer.blocks]
+p = explainer.prototypes_[explainer.prototype_labels_ == c].double()
+
+u = [interpolate(block, size=blocks[0].shape[2:], mode="bilinear") for block in blocks]       # eq. 7
+q = torch.cat([normalize(block, dim=1) / block.shape[1] for block in u], 1).movedim(1, -1)    # eq. 8
+s = (q.double()[..., None, :] - p).norm(dim=-1).argmin(-1)                                    # eq. 9
+att = h @ C / C.square().sum(0)                                                               # eq. 11
+
+assert torch.allclose(q, composite(blocks))
+assert torch.equal(s, assign(q.double(), p))
+assert torch.allclose(att, attribute(h, C))
+
+# %% [markdown]
+# On its way from the last block's cells to B234's finer ones, the attribution is averaged over each concept (notebook
+# 05 takes the steps one by one). The numbers under the patches are these averages. The colours show them less their
+# mean: red speaks more for the class than the average cell does, blue less.
+#
+# Do not expect each patch to look like its segment. A class has only $K/C$ prototypes, so a cell takes the least bad
 # of them, and a patch found on grass may have to stand for water.
 
 # %%
 column = study.explain(picture)[-1]
 figure = figures.concepts(test.pixels(picture), column, names[c])
 numbers = {key: column[key] for key in ("predicted", "everyone", "attribution")}
-path = figures.keep(figure, "tour_concepts", numbers, study.settings(), out)
+path = figures.keep(figure, "tour_concepts", numbers, study, out)
 
 # %%
-ids = [k for k, *_ in column["patches"]]
-scores = {n: float(column["attribution"][column["predicted"] == k].mean()) for n, k in enumerate(ids, 1)
-          if (column["predicted"] == k).any()}
+on_map = {n: column["predicted"] == k for n, (k, *_) in enumerate(column["patches"], 1)}
+scores = {n: float(column["attribution"][where].mean()) for n, where in on_map.items() if where.any()}
 most, least = max(scores, key=scores.get), min(scores, key=scores.get)
-flat = scores[most] - scores[least] < 1e-4 * abs(scores[most])
-print(f"{len(scores)} of the {len(ids)} concepts of {names[c]} are on the map of {column['name']}. " + (
-      f"All speak for it alike ({scores[most]:+.3g} a pixel)" + ("." if E[c].numel() > 1 else
-      ":\nfrom a last block of one pixel, attribution cannot tell places apart.") if flat else
-      f"Number {most} speaks most for it ({scores[most]:+.3g} a pixel),\nnumber {least} least ({scores[least]:+.3g})."))
+print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of {len(on_map)}.\n"
+      f"Highest attribution per cell: {scores[most]:+.3g}, of concept {most}; lowest: {scores[least]:+.3g}, "
+      f"of concept {least}.")
 
 # %% [markdown]
+# Where the two numbers are equal, the last block has a single cell, and attribution cannot tell places apart.
+#
 # ## What tipped the balance?
 #
-# Evidence for the prediction alone does not tell it from the runner-up. Their difference does: its mean is the gap
-# between the two logits. And with the drawn birds we know what ought to tip it: a table of attributes says in which
-# parts two species differ, and a mask says where these parts are. (A part that is "plain" has no mark of its own: a
-# plain eye has the face's colour.)
+# Evidence for the prediction alone does not set it apart from the runner-up. The difference of the two maps does: its
+# mean is the gap between the two logits. With the drawn birds we also know what *ought* to tip the balance: a table of
+# attributes says which parts of two species differ, and a mask says where these parts are. (A part that is "plain" has
+# no mark of its own: a plain eye has the face's colour.)
 
 # %%
-lead, title, parts, table = E[c] - E[other], f"for {names[c]} less for {names[other]}", (), None
+parts, table = (), None
 if study.dataset == "birds":
     parts = birds.distinguishing_parts(c, other)
     table = birds.table().set_index("name").loc[[names[c], names[other]], list(parts)].T
 table
 
 # %%
-pixels, where = test.pixels(picture), {part: birds.PARTS.index(part) for part in parts}
+lead, title, pixels = maps[c] - maps[other], f"for {names[c]} less for {names[other]}", test.pixels(picture)
+where = {part: birds.PARTS.index(part) for part in parts}
 figure = (figures.parts(pixels, test.masks[picture], where, lead, title) if parts else
           figures.evidence([pixels], [lead], [title], "evidence, in logits"))
-path = figures.keep(figure, "tour_difference", {"parts": parts, "lead": lead}, study.settings(), out)
+path = figures.keep(figure, "tour_difference", {"parts": parts, "lead": lead}, study, out)
 
 # %%
+shares = {"of the picture, one cell of the map": 1 / lead.numel()}
 if parts:
     there = torch.isin(test.masks[picture].long(), torch.tensor(list(where.values())))
     ahead = upsample(lead[None], there.shape, "nearest")[0].clamp_min(0)
-    print(f"{names[c]} and {names[other]} differ in {', '.join(parts)},\n"
-          f"on {there.double().mean():.1%} of this picture. Of the evidence by which {names[c]} leads, "
-          f"{(ahead * there).sum() / ahead.sum():.1%} lies there; spread evenly it would be "
-          f"{there.double().mean():.1%}." + (f"\nA square of the map covers {1 / E[c].numel():.0%} of the picture, more "
-          "than the parts: it cannot point at them." if 1 / E[c].numel() > there.double().mean() else ""))
-else:
-    print(f"{study.data.title} says nothing about parts; run the tour with dataset=birds to see them.")
+    shares |= {"of the picture, the parts that differ": float(there.double().mean()),
+               "of the winner's lead, on these parts": float((ahead * there).sum() / ahead.sum())}
+pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# One picture proves nothing, and a pixel of the last block looks at more of the picture than the square it is drawn
-# on. The notebooks measure.
+# Compare the last two rows: evidence that points at the parts has a larger share there than their area. And compare
+# the first two: where one cell covers more of the picture than the parts do, the map is too coarse to point at them.
+#
+# One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
+# notebooks measure.
 #
 # ## Which notebook holds which claim
 #
 # | notebook | in the paper | what it asks |
 # |---|---|---|
 # | 00, this tour | sections 3.1 to 3.3 | what does it look like? |
-# | [01](01_theorem1.ipynb) | Theorem 1, section 3.1, eq. 1 to 5 | is the logit the mean of each pixel's evidence, and for which networks is it not? |
-# | [02](02_table1_cosines.ipynb) | Table 1, section 4 | do the classifier's columns and KMEx's prototypes lie where the data lie? |
-# | [03](03_figure2_umap.ipynb) | Figure 2, section 4 | can one see it, for the species that look most alike? |
-# | [04](04_table2_accuracies.ipynb) | Table 2, sections 3.2 and 3.3, eq. 6 to 10 | what does explaining by prototypes and concepts cost in accuracy? |
-# | [05](05_figure1_interpretation.ipynb) | Figure 1, section 3.3, eq. 6 to 11 | which concepts are where, and how much does each matter? |
-# | [06](06_choices.ipynb) | what the paper leaves open, section 6 | which choices change the numbers and the maps beyond noise? |
-# | [07](07_attribution.ipynb) | eq. 11 and Figure 1, measured | do the maps point at what matters, compared with gradients, and what do they cost? |
-# | [08](08_softcam.ipynb) | a related system, Soft-CAM | is the classifier before the pooling an explanation, and what does a sparse one cost? |
-# | [09](09_saliency.ipynb) | a related system, gradient saliency | what does the gradient of a class score show? |
+# | [01](01_theorem1.ipynb) | Theorem 1, eq. 1 to 5 | is the logit the mean of the cells' evidence? |
+# | [02](02_table1_cosines.ipynb) | Table 1 | do columns and centroids lie where the data lie? |
+# | [03](03_figure2_umap.ipynb) | Figure 2 | can one see it, for the species that look most alike? |
+# | [04](04_table2_accuracies.ipynb) | Table 2, eq. 6 to 10 | what do explanations by prototypes cost in accuracy? |
+# | [05](05_figure1_interpretation.ipynb) | Figure 1, eq. 6 to 11 | which concepts are where, and what do they matter? |
+# | [06](06_choices.ipynb) | section 6 | which choices change the numbers and the maps beyond noise? |
+# | [07](07_attribution.ipynb) | eq. 11, measured | do the maps point at what matters, and what do they cost? |
+# | [08](08_softcam.ipynb) | a related system, Soft-CAM | is a classifier before the pooling an explanation? |
+# | [09](09_saliency.ipynb) | a related system, saliency | what does the gradient of a class score show? |
 # | [10](10_shortcut.ipynb) | all of it, put to use | which explanation tells that a network looks at the background? |
 
 # %% tags=["headline"]
-numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": E[c].mean(),
+numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": maps[c].mean(),
            "kmex": names[said], "concepts": len(scores), "attribution": scores}
-figures.keep(None, "tour", numbers, study.settings(), out)
-print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]}; "
-      f"logit {y[c]:.2f} = mean of {E[c].numel()}; {len(scores)} concepts")
+figures.keep(None, "tour", numbers, study, out)
+print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]};\n"
+      f"logit {y[c]:.2f} = mean evidence {maps[c].mean():.2f} (cells: {maps[c].numel()}); concepts: {len(scores)}")
 
 # %% [markdown]
 # ## Summary
 #
-# - A logit is the mean of evidence that each pixel of the last feature map gives: the network explains itself so far.
+# - A logit is the mean of the evidence that each cell of the last feature map gives: so far, the network explains
+#   itself.
 # - A centroid of k-means can be shown as the training picture nearest to it, and stands in for the classifier.
-# - The same k-means on pixels of several blocks cuts the picture into concepts, and attribution weighs them.
+# - The same k-means on cells of several blocks cuts the picture into concepts, and attribution weighs them.
 #
 # ## Exercises
 #
 # 1. Run the tour with another `picture`, one that the network gets wrong. Do the concepts show why?
-# 2. Add the same random vector $v$ to each column of the classifier (`net.C + v[:, None]`). What happens to the two
-#    maps of evidence, and what to their difference?
-# 3. Show the class whose evidence is highest at each pixel. How many pixels agree with the prediction?
+# 2. Add the same random vector $v$ to each column of the classifier (`C + v[:, None]`). What happens to the two maps of
+#    evidence, and what to their difference?
+# 3. Show the class whose evidence is highest at each cell. How many cells agree with the prediction?

@@ -1,10 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -22,24 +17,12 @@
 # distances without UMAP.
 
 # %% tags=["parameters"]
-dataset: str = "digits,birds"    # one or more of digits, birds, mnist, stl10, cub200, folder, with commas between
-data_root: str = ""              # folder of downloaded data; empty: data/ of this repository
-allow_subset: bool = False       # take a part of CUB-200 for what it is; tables then say which part
-backbone: str = "resnet18"       # one of torchvision's, or "file.py:function" for a network of your own
-blocks: str = ""                 # its blocks, shallow to deep, with commas between; empty: known for torchvision's
-classifier: str = ""             # its linear layer; empty: known for torchvision's
-weights: str = "none"            # what training starts from: none (random), imagenet, or a file of weights
-normalisation: str = "imagenet"  # mean and deviation of the input: imagenet, or half (0.5 for all)
-size: int = 0                    # pixels of a picture's side; 0: the data set's own
-train_per_class: int = 0         # training pictures a class; 0: all
-test_per_class: int = 0          # test pictures a class; 0: all
-epochs: int = 7                  # of training; 0: the data set's own recipe, which is longer
-prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
-n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
-protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits, 3 for birds, else 31 as in the official code
-seed: int = 0                    # of the first weights, the batches, k-means and UMAP
-out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
-points_per_class: int = 200      # points of a class, of each split, that UMAP sees and the figure shows; 0: all
+profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
+dataset: str = ""         # any of digits, birds, sparrows, shortcut, mnist, stl10, cub200, folder; empty: the profile's
+data_root: str = ""       # folder of downloaded data or of your own class folders; empty: data/
+settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
+out: str = ""             # folder for figures and numbers; empty: figures/run
+points_per_class: int = 200   # points per class, of each split, that UMAP sees and the figure shows; 0: all
 
 # %%
 import numpy as np
@@ -66,8 +49,7 @@ def chosen(study):
 
 for study in studies:
     names = [study.data.classes[c] for c in chosen(study)]
-    kind = "sparrows" if "Sparrow" in names[0] else "none is a sparrow"
-    print(f"{study.data.title}: {len(names)} of {len(study.data.classes)} classes ({kind}), {names[0]} to {names[-1]}")
+    print(f"{study.data.title}: {len(names)} of {len(study.data.classes)} classes, {names[0]} to {names[-1]}")
 
 # %% [markdown]
 # ## Crosses, triangles, squares
@@ -94,9 +76,9 @@ def marks_of(study):
     return {"crosses": (C, classes), "triangles": (C * (norms / np.linalg.norm(C, axis=1))[:, None], classes),
             "squares": (kmex.prototypes_[mine], kmex.prototype_labels_[mine])}
 
-for study in studies:
-    lengths = {name: np.linalg.norm(P, axis=1).mean() for name, (P, _) in marks_of(study).items()}
-    print(f"{study.data.title}: mean length " + ", ".join(f"of the {name} {v:.1f}" for name, v in lengths.items()))
+lengths = {study.data.title: {name: np.linalg.norm(P, axis=1).mean() for name, (P, _) in marks_of(study).items()}
+           for study in studies}
+pd.DataFrame(lengths).T.round(1).rename_axis("mean length")
 
 # %% [markdown]
 # Triangles are as long as the data by construction, and squares, as means of data, of a similar length. The length of a
@@ -104,9 +86,10 @@ for study in studies:
 #
 # ## Figure 2
 #
-# UMAP is fitted on the training embeddings; test embeddings (paler) and prototypes are then placed on the same map. With
-# several data sets the figure shows the last. A line joins each prototype to the middle of its own class. A long line
-# means that UMAP placed the prototype among others; it is no measure of distance. Crosses on one spot look like one.
+# UMAP is fitted on the training embeddings; test embeddings (paler) and prototypes are then placed on the same map.
+# With several data sets the figure shows the last. A line joins each prototype to the middle of its own class. A long
+# line means that UMAP placed the prototype among others; it is no measure of distance. Crosses on one spot look like
+# one.
 
 # %%
 def thinned(Z, y):
@@ -117,7 +100,7 @@ def thinned(Z, y):
 study = studies[-1]
 marks, classes = marks_of(study), chosen(study)
 (Z, y), (Z_test, y_test) = (thinned(*points_of(study, split)) for split in ("train", "test"))
-train, test, *placed = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=seed)
+train, test, *placed = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)
 on_map = dict(zip(marks, placed, strict=True))
 
 # %%
@@ -127,8 +110,8 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
 
 # %%
 seen = {name: (y[pairwise_distances_argmin(on_map[name], train)] == marks[name][1]).mean() for name in marks}
-print(f"{study.data.title}, {len(Z)} training and {len(Z_test)} test points. On the map, the nearest training point is of the "
-      "prototype's\nown class for " + ", ".join(f"{share:.0%} of the {name}" for name, share in seen.items()) + ".")
+print(f"{study.data.title}, {len(Z)} training and {len(Z_test)} test points.")
+pd.DataFrame({"nearest training point on the map is of its own class": seen}).map("{:.0%}".format)
 
 # %% [markdown]
 # ## What UMAP does to a point that is far away
@@ -170,16 +153,10 @@ distances = {title: {name: row["distance"] for name, row in rows.items()} for ti
 bars = figures.bars(distances, "distance to the nearest of its class /\nmedian distance between fellows")
 line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorder=0)
 
-# %%
-for title, rows in near.items():
-    print(f"{title}:")
-    for name in ("crosses", "triangles", "squares"):
-        own, far, fresh = rows[name]["own class"], rows[name]["distance"], rows["test points"]["distance"]
-        word = "nearer than" if far < 0.8 * fresh else "as near as" if far < 1.25 * fresh else f"{far / fresh:.1f} times as far as"
-        side = "of their own class" if own > 0.5 else "of another"
-        print(f"  {name} lie {word} a fresh picture ({far:.1f} against {fresh:.1f}); most are nearest to a point {side} ({own:.0%} own).")
-
 # %% [markdown]
+# Read each kind of prototype against the last row: the claim holds for the squares where their *distance* is about that
+# of a test point, and for crosses and triangles where theirs is several times that.
+#
 # Squares are means of training points, so it is no surprise that they lie among them. Triangles have the length of the
 # data and the direction of $c_j$: where they are far from their class, the direction is to blame, and Table 1 (notebook
 # 02) gives its cosine. Yet a triangle can be far from its class and farther from all others. UMAP then draws it in its
@@ -187,18 +164,20 @@ for title, rows in near.items():
 #
 # ## Where the crosses go
 #
-# The squared distance is $\|z - c_j\|^2 = \|z\|^2 - 2\, z \cdot c_j + \|c_j\|^2$. If $c_j$ is much shorter than the data,
-# the first term decides, and the nearest training point is a short one, whatever its class. The longer $c_j$ is, the more
-# the middle term decides, which is the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class $j$ because
-# the classifier classifies, not because it lies among them.
+# The squared distance is $\|z - c_j\|^2 = \|z\|^2 - 2\, z \cdot c_j + \|c_j\|^2$. If $c_j$ is much shorter than the
+# data, the first term decides, and the nearest training point is a short one, whatever its class. The longer $c_j$ is,
+# the more the middle term decides, which is the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class
+# $j$ because the classifier classifies, not because it lies among them.
 
 # %%
+crowding = {}
 for study in studies:
     (Z, _), (P, _) = points_of(study, "train"), marks_of(study)["crosses"]
     lengths, nearest = np.linalg.norm(Z, axis=1), np.unique(pairwise_distances_argmin(P, Z))
     shorter = np.mean([(lengths < lengths[i]).mean() for i in nearest])
-    print(f"{study.data.title}: the {len(P)} crosses have {len(nearest)} different nearest training point(s). Of the "
-          f"{len(Z)} training\n  embeddings, {shorter:.1%} are shorter than {'it' if len(nearest) == 1 else 'these on average'}.")
+    crowding[study.data.title] = {"crosses": len(P), "different nearest points": len(nearest), "embeddings": len(Z),
+                                  "share shorter than these": f"{shorter:.1%}"}
+pd.DataFrame(crowding).T
 
 # %% [markdown]
 # Where a few short points serve many crosses, the map shows the crosses in heaps, and a heap's place says nothing about
@@ -209,11 +188,11 @@ for study in studies:
 # ## The numbers, kept
 
 # %% tags=["headline"]
-figures.keep(figure, "figure2", {"own class on the map": seen}, study.settings(), out)
-figures.keep(bars, "figure2_distances", distances, study.settings(), out)
+figures.keep(figure, "figure2", {"own class on the map": seen}, study, out)
+figures.keep(bars, "figure2_distances", distances, study, out)
 for study, (title, rows) in zip(studies, near.items(), strict=True):
-    figures.keep(None, "figure2_nearness", rows, study.settings(), out)
-    print(f"{title}: own class nearest / distance  " + ",  ".join(
+    figures.keep(None, "figure2_nearness", rows, study, out)
+    print(f"{title}: own class nearest / distance\n  " + ",  ".join(
         f"{name} {rows[name]['own class']:.0%} / {rows[name]['distance']:.1f}" for name in marks))
 
 # %% [markdown]
@@ -228,7 +207,7 @@ for study, (title, rows) in zip(studies, near.items(), strict=True):
 #
 # 1. Squares are fitted on the points that they are measured against. Measure all marks against the test embeddings
 #    instead. Which rows of the table change?
-# 2. Multiply the triangles by 0.1, 0.25, 0.5 and 2. Which of *own class* and *distance* improves with length, which gets
-#    worse? Explain both by the three terms of the squared distance.
-# 3. Fit `umap.UMAP(metric="cosine")` on $Z$ and place the crosses and the triangles. Why do they now lie (almost) on one
-#    another? Predict where before you look.
+# 2. Multiply the triangles by 0.1, 0.25, 0.5 and 2. Which of *own class* and *distance* improves with length, which
+#    gets worse? Explain both by the three terms of the squared distance.
+# 3. Fit `umap.UMAP(metric="cosine")` on $Z$ and place the crosses and the triangles. Why do they now lie (almost) on
+#    one another? Predict where before you look.

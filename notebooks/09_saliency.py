@@ -1,10 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -14,78 +9,70 @@
 # %% [markdown]
 # # Saliency: what the gradient of a class score shows
 #
-# **A related system claims** (Simonyan, Vedaldi and Zisserman 2013, arXiv 1312.6034) that the gradient of a class's score $S_c$,
-# the logit, (a) makes a picture of what the network takes the class to be, (b) shows which pixels of a given picture matter, and (c)
-# finds the object well enough for a box around it: 46.4 % top-5 error on ILSVRC 2013's localisation, from labels alone.
+# **A related system claims** (Simonyan, Vedaldi and Zisserman 2013, arXiv 1312.6034) that the gradient of a class's
+# score $S_c$, the logit, (a) makes a picture of what the network takes the class to be, (b) shows which pixels of a
+# given picture matter, and (c) finds the object well enough for a box around it: 46.4 % top-5 error on ILSVRC 2013's
+# localisation, from labels alone.
 #
-# The network is that of the other notebooks. Its score is $S_c = z \cdot c_c$, a mean over pixels of the last block, which
-# ties the gradient to eq. 11.
+# The network is that of the other notebooks. Its score is $S_c = z \cdot c_c$, a mean over cells of the last block,
+# which ties the gradient to eq. 11.
+#
+# Boxes are measured where the true ones are known: on the drawn birds and on CUB-200. For other pictures, a folder of
+# your own for one, boxes are drawn and shown, and everything else is as here.
 
 # %% tags=["parameters"]
-dataset: str = "digits,birds"    # one or more of digits, birds, mnist, stl10, cub200, folder, with commas between
-data_root: str = ""              # folder of downloaded data; empty: data/ of this repository
-allow_subset: bool = False       # take a part of CUB-200 for what it is; tables then say which part
-backbone: str = "resnet18"       # one of torchvision's, or "file.py:function" for a network of your own
-blocks: str = ""                 # its blocks, shallow to deep, with commas between; empty: known for torchvision's
-classifier: str = ""             # its linear layer; empty: known for torchvision's
-weights: str = "none"            # what training starts from: none (random), imagenet, or a file of weights
-normalisation: str = "imagenet"  # mean and deviation of the input: imagenet, or half (0.5 for all)
-size: int = 0                    # pixels of a picture's side; 0: the data set's own
-train_per_class: int = 0         # training pictures a class; 0: all
-test_per_class: int = 0          # test pictures a class; 0: all
-epochs: int = 7                  # of training; 0: the data set's own recipe, which is longer
-prototypes_per_class: int = 0    # K/C; 0: the paper's (5; CUB-200: 10)
-n_init: int = 1                  # restarts of k-means on pixels (official: 10); KMEx always takes 10
-protopnet_epochs: int = 0        # of ProtoPNet; 0: 4 for digits, 3 for birds, else 31 as in the official code
-seed: int = 0                    # of the first weights, the batches and k-means
-out: str = ""                    # folder for figures and numbers; empty: figures/ of this repository
-pictures: int = 6                # test pictures shown
-visualised: int = 5              # classes whose picture is made
-ascent_steps: int = 100          # steps of gradient ascent for it
-boxed_per_class: int = 1         # test pictures of each class that get a box; 0: all
+profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
+dataset: str = ""         # any of digits, birds, sparrows, shortcut, mnist, stl10, cub200, folder; empty: the profile's
+data_root: str = ""       # folder of downloaded data or of your own class folders; empty: data/
+settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
+out: str = ""             # folder for figures and numbers; empty: figures/run
+visualised: int = 5       # classes whose picture is made
+ascent_steps: int = 100   # steps of gradient ascent for it
+boxed_per_class: int = 1  # test pictures of each class that get a box; 0: all
 
 # %%
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.patches import Rectangle
+from torchvision.ops import box_iou
 
 from paperlib import figures
+from paperlib.attribution import attribute
 from paperlib.comparison import contest, scores
 from paperlib.comparison.saliency import localise, saliency_map, visualise
 from paperlib.runs.study import open_studies
 
+# %%
 studies = open_studies(globals())
-study = next(filter(contest.known, studies[::-1]), replace(studies[0], dataset="birds", size=0))
+study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the last one with true boxes, if one has
+print(f"{study.data.title}; true boxes are known: {contest.has_truth(study)}")
 net, names, test = study.trained, study.data.classes, study.data.test
-print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+print(f"{study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
 
 # %% [markdown]
 # ## The class saliency map
 #
-# Near a picture $I_0$ the score is about linear, $S_c(I) \approx w^\top I + b$, with $w = \partial S_c / \partial I$ at $I_0$. A pixel matters as much as
-# its largest weight: $M_{ij} = \max_{\text{colours}} |w_{ij}|$. One backward pass:
+# Near a picture $I_0$ the score is about linear, $S_c(I) \approx w^\top I + b$, with $w = \partial S_c / \partial I$ at
+# $I_0$. A pixel matters as much as its largest weight: $M_{ij} = \max_{\text{colours}} |w_{ij}|$. One backward pass:
 
 # %%
-looked = np.linspace(0, len(test) - 1, pictures).round().astype(int)
+looked = np.linspace(0, len(test) - 1, min(6, len(test))).round().astype(int)
 x = test.batch(looked).to(net.device).requires_grad_()
 S = net.model(x)
 c = S.argmax(1)
 w, = torch.autograd.grad(S.gather(1, c[:, None]).sum(), x)
 M = w.abs().amax(1)
-print(f"by hand and by saliency_map: they differ by {float((M - saliency_map(net, x, c)).abs().max()):.0e} "
-      f"(largest value {float(M.max()):.2g})")
+gap = float((M - saliency_map(net, x, c)).abs().max())
+print(f"by hand and by saliency_map: they differ by {gap:.0e} (largest value {float(M.max()):.2g})")
 
 # %% [markdown]
 # ## Beside eq. 11
 #
-# Eq. 11 takes the same score apart at the last block: $S_c = \frac1R \sum_r h_r \cdot c_c$, exactly. The gradient takes it apart
-# at the picture, and only nearby: does $w^\top I$ come back to the score?
+# Eq. 11 takes the same score apart at the last block: $S_c = \frac1R \sum_r h_r \cdot c_c$, exactly. The gradient takes
+# it apart at the picture, and only nearby: does $w^\top I$ come back to the score?
 
 # %%
-from paperlib.attribution import attribute
-
 h, x = net.features(x)[-1], x.detach()
 eq11 = attribute(h.flatten(2).transpose(1, 2), net.C)[torch.arange(len(x)), :, c].mean(1) * net.C.square().sum(0)[c]
 bias = 0 if net.bias is None else net.bias[c]
@@ -93,22 +80,24 @@ pd.DataFrame({"score S_c": S.detach().gather(1, c[:, None])[:, 0].cpu(), "from e
               "w . I": (w * x).sum((1, 2, 3)).cpu()}, index=pd.Index(looked, name="test picture")).round(2)
 
 # %% [markdown]
-# Eq. 11 is a sum that can be checked; a saliency map ranks pixels and does not add up to anything. What it has instead is
-# the picture's own resolution:
+# Eq. 11 is a sum that can be checked; a saliency map ranks pixels and does not add up to anything. What it has instead
+# is the picture's own resolution:
 
 # %%
-chosen = {name: contest.methods(study)[name] for name in (study.explainers()[0].name, study.explainers()[-1].name, "saliency")}
+methods, ours = contest.methods(study), [e.name for e in study.explainers()]
+chosen = {name: methods[name] for name in (ours[0], ours[-1], "saliency")}
 maps = {name: list(method(net, x, c)) for name, method in chosen.items()}
 figure = figures.panel([test.pixels(i) for i in looked], maps, [names[int(k)] for k in c])
-path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, study.settings(), out)
+path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, study, out)
 
 # %% [markdown]
 # Saliency has no sign: red is where a change of colour would change the score, in whichever direction.
 #
 # ## Class model visualisation
 #
-# Which picture has the largest score? Gradient ascent on $S_c(I) - \lambda \|I\|_2^2$, from the zero picture (the mean colour). The penalty
-# holds colours back. Steps have one length for all classes: near the zero picture gradients differ by orders.
+# Which picture has the largest score? Gradient ascent on $S_c(I) - \lambda \|I\|_2^2$, from the zero picture (the mean
+# colour). The penalty holds colours back. Steps have one length for all classes: near the zero picture gradients differ
+# by orders.
 
 # %%
 classes = np.linspace(0, len(names) - 1, min(visualised, len(names))).round().astype(int)
@@ -118,38 +107,30 @@ best = torch.as_tensor(study.embeddings("test")[0]) @ net.C.cpu() + (0 if net.bi
 titles = [f"{names[k]}: score {float(course[-1, i]):.0f}, best test picture's {float(best[:, k].max()):.0f}"
           for i, k in enumerate(classes)]
 figure = figures.sheet(list(colours), titles, columns=len(classes), side=1.7)
-path = figures.keep(figure, "saliency_classes", {"scores": course[-1].tolist()}, study.settings(), out)
+path = figures.keep(figure, "saliency_classes", {"scores": course[-1].tolist()}, study, out)
 
 # %%
 beyond = int((course[-1] > best[:, classes].amax(0)).sum())
-taken = net(made).argmax(1).cpu().numpy()
-print(f"{beyond} of {len(classes)} made pictures have a higher score than every test picture; the network takes "
-      f"{int((taken == classes).sum())} of the {len(classes)} for the class they were made for, the others for another, whose score rose even higher.")
+as_made = int((net(made).argmax(1).cpu().numpy() == classes).sum())
+print(f"{beyond} of {len(classes)} made pictures have a higher score than every test picture.")
+print(f"The network takes {as_made} of {len(classes)} for the class they were made for.")
 
 # %% [markdown]
-# Are they pictures of the class to you? A high score is not a picture of the class, and, where the network takes it for another one, not even a
-# prediction. The score is highest far away from the data. The same was found of the columns $c_j$ themselves (notebooks 02
-# and 03), and it is why the paper puts centroids, and the training pictures nearest to them, in their place.
+# Are they pictures of the class to you? A high score is not a picture of the class, and, where another class's score
+# rose even higher, not even a prediction. The score is highest far away from the data. The same was found of the columns
+# $c_j$ themselves (notebooks 02 and 03), and it is why the paper puts centroids, and the training pictures nearest to
+# them, in their place.
 #
 # ## Weakly supervised localisation
 #
-# Pixels above the map's 95th percentile are foreground, those below the 30th background, a graph cut on colours decides on the
-# rest, and the box goes round the largest piece. A box is right if its overlap with the true one (IoU) is at least one half. The same steps work for any
-# map, so we try others too; the floors are the whole picture, and a box in the middle of half its side.
+# Pixels above the map's 95th percentile are foreground, those below the 30th background, a graph cut on colours decides
+# on the rest, and the box goes round the largest piece. A box counts as found if its overlap with the true one (IoU) is
+# at least one half. The same steps work for any map, so we try others too; the floors are the whole picture, and a box
+# in the middle of half its side.
 
 # %%
-from torchvision.ops import box_iou, masks_to_boxes
+todo = contest.task(study, boxed_per_class, only_correct=False)
 
-todo = contest.task(study, boxed_per_class, only_right=False)
-if study.dataset == "cub200":
-    corner, extent = test.boxes[todo.numbers].split(2, 1)
-    truth = torch.cat([corner, corner + extent], 1)
-else:
-    truth = masks_to_boxes(todo.object) + torch.tensor([0, 0, 1, 1])
-print(f"{len(truth)} pictures; a box covers {float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / study.data.size ** 2:.0%} of "
-      f"the picture on average")
-
-# %%
 def boxes(method):
     """The box that `localise` draws from the method's map of the predicted class, for each picture"""
     found = []
@@ -158,53 +139,66 @@ def boxes(method):
         found += [localise(test.pixels(i), each)[0] for i, each in zip(todo.numbers[some], att, strict=True)]
     return torch.stack(found)
 
-side = study.data.size
-drawn = {name: boxes(method) for name, method in {**chosen, "Grad-CAM": contest.methods(study)["Grad-CAM"]}.items()}
-drawn |= {"whole picture": torch.tensor([[0.0, 0, side, side]]).expand(len(truth), 4),
-          "middle": torch.tensor([[side / 4, side / 4, side * 3 / 4, side * 3 / 4]]).expand(len(truth), 4)}
-overlap = {name: box_iou(each.double(), truth.double()).diagonal().numpy() for name, each in drawn.items()}
-
-# %%
-means = {name: {"IoU": (each.mean(), *scores.interval(each)), "right": ((each >= 0.5).mean(), *scores.interval(each >= 0.5))}
-         for name, each in overlap.items()}
-figure = figures.forest(means, {"IoU": "mean overlap (IoU) with the true box", "right": "boxes with IoU of at least 0.5"})
-path = figures.keep(figure, "saliency_boxes", {"means": means}, study.settings(), out)
-
-# %%
-from matplotlib.patches import Rectangle
-
-few = range(min(pictures, len(truth)))
-titles = [f"IoU {overlap['saliency'][i]:.2f}" for i in few]
-figure = figures.sheet([test.pixels(todo.numbers[i]) for i in few], titles, columns=len(few), side=1.5)
-for i in few:
-    for (x1, y1, x2, y2), colour in ((truth[i].tolist(), "white"), (drawn["saliency"][i].tolist(), figures.PALETTE[1])):
-        figure.axes[i].add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=2))
-path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few)].tolist()}, study.settings(), out)
+side, n = study.data.size, len(todo.numbers)
+drawn = {name: boxes(method) for name, method in {**chosen, "Grad-CAM": methods["Grad-CAM"]}.items()}
+drawn |= {"whole picture": torch.tensor([[0.0, 0, side, side]]).expand(n, 4),
+          "middle": torch.tensor([[side / 4, side / 4, side * 3 / 4, side * 3 / 4]]).expand(n, 4)}
 
 # %% [markdown]
-# White: the true box; orange: the one from saliency.
+# White: the true box, where it is known; orange: the one from saliency.
 
 # %%
-for name in drawn:
-    if name != "saliency":
-        sign = contest.unlike(overlap["saliency"], overlap[name])
-        print(f"saliency's boxes overlap {means['saliency']['IoU'][0]:.2f}, {name}'s {means[name]['IoU'][0]:.2f}: "
-              + {1: "saliency's are better.", 0: "not to be told apart.", -1: "saliency's are worse."}[sign])
+truth = contest.true_boxes(study, todo)
+rows = [(drawn["saliency"], figures.PALETTE[1])] + ([] if truth is None else [(truth, "white")])
+few = range(min(6, n))
+figure = figures.sheet([test.pixels(todo.numbers[i]) for i in few], [names[int(todo.target[i])] for i in few],
+                       columns=len(few), side=1.5)
+for i in few:
+    for coordinates, colour in rows:
+        x1, y1, x2, y2 = coordinates[i].tolist()
+        figure.axes[i].add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=colour,
+                                           linewidth=2))
+path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few)].tolist()}, study, out)
+
+# %% [markdown]
+# How well do they overlap with the true boxes? Means and 95 % bootstrap intervals over the pictures:
+
+# %%
+overlap = {} if truth is None else {name: box_iou(each.double(), truth.double()).diagonal().numpy()
+                                    for name, each in drawn.items()}
+means = {name: {"IoU": (each.mean(), *scores.interval(each)),
+                "IoU of a half or more": ((each >= 0.5).mean(), *scores.interval(each >= 0.5))}
+         for name, each in overlap.items()}
+if means:
+    figure = figures.forest(means, {name: name for name in means["saliency"]})
+    path = figures.keep(figure, "saliency_boxes", {"means": means}, study, out)
+
+# %% [markdown]
+# Are saliency's boxes better? 1: they overlap more than this method's, -1: less, 0: the two cannot be told apart.
+
+# %%
+pd.DataFrame({name: {"mean overlap": means[name]["IoU"][0],
+                     "saliency is better": contest.sign_of_difference(overlap["saliency"], each)}
+              for name, each in overlap.items()}).T.round(2)
 
 # %% tags=["headline"]
-figures.keep(None, "saliency", {"boxes": means, "pictures": len(truth)}, study.settings(), out)
-print(f"{study.data.title}: boxes with IoU >= 0.5, " + ", ".join(f"{name} {row['right'][0]:.0%}" for name, row in means.items()))
+area = {} if truth is None else {"true box, share of the picture": (truth[:, 2:] - truth[:, :2]).prod(1).mean() / side**2}
+figures.keep(None, "saliency", {"boxes": means, "pictures": n, **area}, study, out)
+print(f"{study.data.title}, {n} pictures; made pictures with a higher score than any: {beyond} of {len(classes)}")
+print("Boxes with IoU >= 0.5:", *(f"\n   {name} {row['IoU of a half or more'][0]:.0%}" for name, row in means.items()))
 
 # %% [markdown]
 # ## Summary
 #
-# - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the score; eq. 11
-#   adds up to it exactly, at the resolution of the last block.
-# - A picture made for a class's score can pass all real ones without looking like any: prototypes far from the data, once more.
+# - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the score;
+#   eq. 11 adds up to it exactly, at the resolution of the last block.
+# - A picture made for a class's score can pass all real ones without looking like any: prototypes far from the data,
+#   once more.
 # - With a graph cut a map becomes a box. How good it is has to be read beside boxes that cost nothing.
 #
 # ## Exercises
 #
 # 1. Start the ascent from a test picture of another class. How little has to change before the prediction does?
-# 2. Multiply the gradient by the picture before taking the maximum. Does the ranking of pixels change where the picture is dark?
+# 2. Multiply the gradient by the picture before taking the maximum. Does the ranking of pixels change where the picture
+#    is dark?
 # 3. Change the percentiles of `localise`. Which matters more, 95 or 30?

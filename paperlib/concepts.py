@@ -6,7 +6,7 @@ C classes, K prototypes ordered by class, K/C of them per class.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import repeat
 from numbers import Integral, Real
@@ -17,14 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from paperlib.backbone import count, features_of
 from paperlib.guards import check_count, check_option, check_shapes, check_size, check_target, plain, refuse_test
-from paperlib.kmex import class_prototypes, make_clusterer
 from paperlib.progress import Bar
 from paperlib.theorem1 import predicted_class
 
@@ -148,8 +144,8 @@ def concepts_per_map(s: torch.Tensor) -> torch.Tensor:
     return 1 + (s.flatten(1).sort(dim=1).values.diff(dim=1) != 0).sum(dim=1)
 
 
-@dataclass(eq=False, repr=False)
-class ConceptExplainer(BaseEstimator):
+@dataclass(eq=False)
+class ConceptExplainer:
     """Prototypes of the cells of a frozen backbone, and what they explain (section 3.3; rows B4, B234 of Table 2).
 
     After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), seconds_,
@@ -168,7 +164,7 @@ class ConceptExplainer(BaseEstimator):
     resolution: int | Sequence[int] | None = None
     mode: str = "bilinear"
     vote: str = "class"  # or "cluster", as in `decide`
-    clusterer: BaseEstimator | None = None  # as in `kmex.KMEx`
+    clusterer: object = None  # as in `kmex.KMEx`
     batch_size: int = 32  # images per forward pass
     n_jobs: int = 1  # classes fitted at the same time, in threads; any number gives equal prototypes
     progress: bool = False
@@ -203,7 +199,8 @@ class ConceptExplainer(BaseEstimator):
     def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
         """Each cell's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
 
-        classes None: among all K (eq. 9). classes (n,): among the K/C of each image's class."""
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        """
         if classes is None:
             return assign(q, self.prototypes_, True)
         s, distance = q.new_empty(q.shape[:-1], dtype=torch.long), q.new_empty(q.shape[:-1])
@@ -229,7 +226,6 @@ class ConceptExplainer(BaseEstimator):
         all K prototypes (eq. 9). classes (n,): the nearest of the K/C prototypes of each image's class.
         Raises ValueError for wrong shapes or classes.
         """
-        check_is_fitted(self)
         n, size = len(features[0]), self.batch_size
         given = repeat(None) if classes is None else check_target(classes, n, self.n_classes_).cpu().split(size)
         batches = zip(*(x.split(size) for x in features), strict=True)
@@ -242,7 +238,6 @@ class ConceptExplainer(BaseEstimator):
         class that the backbone predicts, which gives few, large segments. classes (n,): those of the class given.
         Raises ValueError for empty images, an unknown `among`, or classes that do not fit.
         """
-        check_is_fitted(self)
         named = isinstance(among, str)
         if named:
             check_option("among", among, AMONG)
@@ -267,7 +262,6 @@ class ConceptExplainer(BaseEstimator):
 
     def evaluate(self, backbone, images, labels) -> dict[str, float]:
         """accuracy and tie_rate, fractions, and concepts_per_map, the mean number of different prototypes of eq. 9."""
-        check_is_fitted(self)
         labels = check_target(labels, count(images), self.n_classes_, "labels")
         read = [(r.predicted, r.tied, r.concepts) for r in self._explained(backbone, images)]
         predicted, tied, concepts = (torch.cat(x) for x in zip(*read, strict=True))
@@ -280,7 +274,6 @@ class ConceptExplainer(BaseEstimator):
 
     def state(self) -> dict[str, torch.Tensor]:
         """What fit learned, as tensors to save; `get_params()` are the rest."""
-        check_is_fitted(self)
         return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_,
                 "resolution": torch.tensor(self.resolution_)}
 
@@ -294,6 +287,23 @@ class ConceptExplainer(BaseEstimator):
         if len(prototypes) % explainer.prototypes_per_class or sources.shape != (len(prototypes), 3):
             raise ValueError("the state does not fit prototypes_per_class: it was saved with other parameters.")
         return explainer._take(prototypes, sources, size.tolist())
+
+    def get_params(self, deep: bool = True) -> dict:
+        """The parameters by name, as scikit-learn's estimators give them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def set_params(self, **params) -> ConceptExplainer:
+        """The explainer, with these parameters. Raises ValueError for a name that is none."""
+        for name, value in params.items():
+            check_option("parameter", name, self.get_params())
+            setattr(self, name, value)
+        return self
+
+    def __getattr__(self, name):
+        if name.endswith("_") and not name.startswith("_"):
+            from sklearn.exceptions import NotFittedError
+            raise NotFittedError(f"this {self.name} has no {name} yet: call fit(backbone, images, labels) first.")
+        raise AttributeError(f"ConceptExplainer has no {name!r}.")
 
     def _take(self, prototypes, sources, size):
         self.prototypes_, self.prototype_sources_, self.resolution_ = prototypes, sources, tuple(size)
@@ -309,6 +319,7 @@ class ConceptExplainer(BaseEstimator):
         check_count("batch_size", self.batch_size)
         _check_choices(self.resolution, self.norm, self.block_weight, self.mode)
         check_option("vote", self.vote, VOTES)
+        from paperlib.kmex import make_clusterer
         make_clusterer(self.clusterer, self.n_init)
 
 
@@ -323,6 +334,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     Raises ValueError for empty data, labels that do not fit, a class without images or with fewer different rows than
     K/C, NaN features, blocks that are no suffix, or an unknown option; LeakError for pictures of the test split.
     """
+    from sklearn.utils import check_random_state  # here, for to import scikit-learn takes as long as torch
     start = perf_counter()
     refuse_test(images, "fitting prototypes")
     for explainer in explainers:
@@ -388,6 +400,7 @@ def _rows(explainer, batches, n):
 def _cluster(explainer, rows, resolution, index, c, seed):
     """Of class c, from its rows of eq. 8, what `_fit_class` gives: sources (K/C, 3) are each one's nearest row."""
     start = thread_time()  # of this thread's work only, so that waiting for another does not count
+    from paperlib.kmex import class_prototypes, make_clusterer
     clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
     p = class_prototypes(rows, explainer.prototypes_per_class, clusterer, seed, label=c)
     # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
@@ -427,8 +440,6 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
     that the network predicts. Rows of eq. 8 are made once for explainers of one kind, and one kind is held at a time.
     Raises ValueError for empty images, or NaN; NotFittedError for an explainer that is not fitted.
     """
-    for explainer in explainers.values():
-        check_is_fitted(explainer)
     groups, names = _by_kind(explainers.values()), list(explainers)
     for index in Bar(torch.arange(count(images)).split(batch_size), "maps", unit="batch", show=progress):
         features, explained = features_of(backbone, images, index), dict.fromkeys(names)

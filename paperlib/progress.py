@@ -38,7 +38,7 @@ class Bar(tqdm):
         elif _in_notebook():
             _write(self, str(self) if msg is None else msg)
         else:
-            super().display(msg, pos)
+            return super().display(msg, pos)  # True: tqdm then puts the cursor back where the bar began
 
 
 def _write(bar: Bar, text: str) -> None:

@@ -12,7 +12,7 @@ from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.exceptions import NotFittedError
 from torch.utils.data import ConcatDataset, Subset
 
-from paperlib import concepts
+from paperlib import concepts, kmex
 from paperlib.concepts import (
     ConceptExplainer,
     assign,
@@ -362,8 +362,8 @@ def test_fit_holds_one_class_of_rows_at_a_time(data, monkeypatch):
         assert len(rows) == 6 * 16 and count(rows_seen) == 1
         return real(rows, *args, **kwargs)
 
-    real = concepts.class_prototypes
-    monkeypatch.setattr(concepts, "class_prototypes", watched)
+    real = kmex.class_prototypes
+    monkeypatch.setattr(kmex, "class_prototypes", watched)
     ConceptExplainer((2, 3), 2, batch_size=2).fit(Watched(), images, labels)
     assert len(rows_seen) == 3 and len(alive) == 9
     assert all(rows == 0 and features == 0 for rows, features in alive)

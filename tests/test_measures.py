@@ -121,10 +121,9 @@ def test_distances_bad_input(table):
 def test_accuracy():
     assert accuracy(torch.tensor([0, 1, 2, 2]), [0, 1, 2, 0]) == 0.75
     assert accuracy([1, 0], [0, 1]) == 0  # no matching of labels
-    with pytest.raises(ValueError, match="empty"):
-        accuracy([], [])
-    with pytest.raises(ValueError, match="inconsistent numbers"):
-        accuracy([1, 2], [1])
+    for given in (([], []), ([1, 2], [1]), ([[1]], [[1]])):
+        with pytest.raises(ValueError, match="must be one each of the same images"):
+            accuracy(*given)
 
 
 def test_over_runs():

@@ -1,7 +1,8 @@
 """All attribution methods on the same pictures and the same network: their maps, scores and costs.
 
 The truth is the drawn birds' masks, and, for each pair of species, the parts that tell the two apart; for CUB-200-2011
-the birds' boxes, and discs around their parts' locations.
+the birds' boxes, and discs around their parts' locations. Pictures without either get the scores that need no truth.
+`study` is a `runs.study.Study` throughout.
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.cluster import KMeans
+from torchvision.ops import masks_to_boxes
 
 from paperlib.attribution import upsample, upstream
 from paperlib.comparison import methods as baselines
@@ -24,64 +26,86 @@ from paperlib.comparison.saliency import saliency_map
 from paperlib.concepts import predicted_class
 from paperlib.datasets import birds
 from paperlib.datasets import load as data
-from paperlib.runs.study import Study
 
-SCORES = ("pointing, object", "pointing, parts", "mass, object", "mass, parts", "mass above mean, object",
-          "mass above mean, parts", "deletion", "insertion", "verdict changes", "Gini")
+OF_TRUTH = ("pointing, object", "pointing, parts", "mass, object", "mass, parts", "mass above mean, object",
+            "mass above mean, parts")
+SCORES = (*OF_TRUTH, "deletion", "insertion", "verdict changes", "Gini")
+BATCH = 8  # pictures that a method sees together
 DISC = 15 / 224  # radius of a part's disc in sides of a picture: the pointing game's usual tolerance of 15 pixels
 
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures, by default those that the network gets right, and what a map of the predicted class should find there.
+    """Pictures to explain, and what a map of the predicted class should find there.
 
     numbers (n,): the pictures', in the test set; target, rival (n,): the class predicted and the runner-up; object,
     parts (n, H, W) bool: where the object is, and where its parts are (for the drawn birds those alone that tell
-    target and rival apart). A mask may be empty.
+    target and rival apart). A mask may be empty; both are None for pictures without truth.
     """
 
     numbers: torch.Tensor
     target: torch.Tensor
     rival: torch.Tensor
-    object: torch.Tensor
-    parts: torch.Tensor
+    object: torch.Tensor | None = None
+    parts: torch.Tensor | None = None
 
 
-def task(study: Study, per_class: int = 0, most: int = 0, only_right: bool = True) -> Task:
+def task(study, per_class: int = 0, most: int = 0, only_correct: bool = True) -> Task:
     """The task on the first per_class test pictures of each class (0: all), thinned evenly to `most` (0: all).
 
-    only_right leaves out what the network gets wrong. Raises ValueError where there is no truth: it is masks of the
-    parts (birds), or boxes and parts (CUB-200-2011); and where fewer than two pictures are left.
+    only_correct leaves out the pictures that the network classifies wrongly. Raises ValueError where fewer than two
+    pictures are left.
     """
-    if not known(study):
-        raise ValueError(f"{study.data.title} has no masks or boxes: take the birds or CUB-200.")
     Z, y = (torch.as_tensor(a) for a in study.embeddings("test"))
     best = study.trained.classify(Z.to(study.trained.device)).topk(2).indices.cpu()
     few = study.data.test.first(per_class)
-    few = few[best[few, 0] == y[few]] if only_right else few
+    few = few[best[few, 0] == y[few]] if only_correct else few
     few = few[np.linspace(0, len(few) - 1, min(most or len(few), len(few))).round().astype(int)]
     if len(few) < 2:
-        raise ValueError(f"the network gets {len(few)} of these pictures of {study.data.title} right, too few to score "
-                         f"maps on: train it longer, or set only_right=False.")
-    (target, rival), labels = best[few].T, part_labels(study, few)
-    parts = labels > 0
-    if study.dataset in data.DRAWN:
-        pairs = zip(target.tolist(), rival.tolist(), strict=True)
-        names = [[birds.PARTS.index(part) for part in birds.distinguishing_parts(*pair)] for pair in pairs]
-        parts = torch.stack([torch.isin(m, torch.tensor(n)) for m, n in zip(labels, names, strict=True)])
-    return Task(few, target, rival, labels != 0, parts)
+        raise ValueError(f"{len(few)} of these pictures of {study.data.title} are classified correctly, too few to "
+                         f"score maps on: train the network longer, or set only_correct=False.")
+    target, rival = best[few].T
+    return Task(few, target, rival, *_truth(study, few, target, rival))
 
 
-def known(study: Study) -> bool:
-    """Whether the data set says where objects and their parts are."""
+def _truth(study, numbers, target, rival) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Where the object and the parts to be found are: bool masks (n, H, W), None for pictures without truth."""
+    if not has_truth(study):
+        return None, None
+    labels = part_labels(study, numbers)
+    if study.dataset not in data.DRAWN:
+        return labels != 0, labels > 0
+    pairs = zip(target.tolist(), rival.tolist(), strict=True)
+    names = [[birds.PARTS.index(part) for part in birds.distinguishing_parts(*pair)] for pair in pairs]
+    return labels != 0, torch.stack([torch.isin(m, torch.tensor(n)) for m, n in zip(labels, names, strict=True)])
+
+
+def has_truth(study) -> bool:
+    """True if the data set says where objects and their parts are."""
     return study.data.test.masks is not None or study.dataset == "cub200"
 
 
-def part_labels(study: Study, index) -> torch.Tensor:
+def scored(study) -> tuple[str, ...]:
+    """Those of SCORES that these pictures can be given: without truth, the four that need none."""
+    return SCORES if has_truth(study) else SCORES[len(OF_TRUTH):]
+
+
+def true_boxes(study, todo: Task) -> torch.Tensor | None:
+    """The objects' boxes (n, 4) as x1, y1, x2, y2 in pixels; None for pictures without truth."""
+    if study.dataset == "cub200":
+        corner, extent = study.data.test.boxes[todo.numbers].split(2, 1)
+        return torch.cat([corner, corner + extent], 1)
+    return None if todo.object is None else masks_to_boxes(todo.object) + torch.tensor([0, 0, 1, 1])
+
+
+def part_labels(study, index) -> torch.Tensor:
     """The number of the part at each pixel of test pictures `index`: (n, H, W), 0 for background, -1 for unknown.
 
-    Of CUB-200-2011: parts are discs around their locations, the rest of the bird's box is unknown.
+    Of CUB-200-2011: parts are discs around their locations, the rest of the bird's box is unknown. Raises ValueError
+    for pictures without truth.
     """
+    if not has_truth(study):
+        raise ValueError(f"{study.data.title} has no masks or boxes: take the birds or CUB-200.")
     test, index = study.data.test, torch.as_tensor(index)
     if test.masks is not None:
         return test.masks[index].long()
@@ -94,7 +118,7 @@ def part_labels(study: Study, index) -> torch.Tensor:
     return torch.where(nearest.values <= (DISC * test.size) ** 2, nearest.indices + 1, -1 * inside.long())
 
 
-def methods(study: Study) -> dict[str, Callable]:
+def methods(study) -> dict[str, Callable]:
     """name -> function of (net, x, target) that gives one map (n, H, W) of the pictures' size."""
     found = {e.name: partial(_paper, study.explainers()[:depth]) for depth, e in enumerate(study.explainers(), 1)}
     found["Soft-CAM"] = lambda net, x, target: upsample(study.softcam.evidence(x, target), x.shape[-2:])
@@ -108,40 +132,64 @@ def _paper(explainers, net, x, target):
     return upsample(att, x.shape[-2:], "bilinear" if len(explainers) == 1 else "nearest")
 
 
-def contest(study: Study, todo: Task, steps: int = 8, batch: int = 8) -> dict[str, dict[str, np.ndarray]]:
-    """Each method's SCORES on the task's pictures: method -> score -> (n,). Kept, for it takes minutes.
+def contest(study, todo: Task, steps: int = 8) -> dict[str, dict[str, np.ndarray]]:
+    """Each method's scores on the task's pictures: method -> score -> (n,). Kept, for it takes minutes.
 
-    Mass above mean is that of the map less its mean, for zero is arbitrary: one vector added to all columns changes
-    every map and no prediction (notebook 01). Deletion and insertion are areas under the curves of `scores.flipping`,
-    of the network that is explained (Soft-CAM's is its own); verdicts are compared after a shift of a 24th of the
-    picture's side, of every third picture (not a number for the others).
+    The scores are SCORES; of a task without masks, those that need no truth. Mass above mean is that of the map less
+    its mean, for zero is arbitrary: one vector added to all columns changes every map and no prediction (notebook 01).
+    Deletion and insertion are areas under the curves of `scores.flipping`, of the network that is explained
+    (Soft-CAM's is its own); verdicts are compared after a shift of a 24th of the picture's side, of every third
+    picture (not a number for the others).
     """
-    found, which = {}, hashlib.sha256(torch.stack([todo.numbers, todo.target, todo.rival]).numpy().tobytes())
+    found, depends_on = {}, {"task": _task_digest(todo), "steps": steps, **baselines.constants()}
     for name, method in methods(study).items():
         def compute(name=name, method=method):
             parts = [_scored(study, name, method, todo, where, steps) for where in
-                     torch.arange(len(todo.numbers)).split(batch)]
-            return {score: torch.cat([part[score] for part in parts]) for score in SCORES}
-        kept = study.kept("contest", {"method": name, "pictures": which.hexdigest()[:16], "steps": steps}, compute)
-        found[name] = {score: x.numpy() for score, x in kept.items()}
+                     torch.arange(len(todo.numbers)).split(BATCH)]
+            return {score: torch.cat([part[score] for part in parts]) for score in parts[0]}
+        weights = _digest(*study.softcam.state_dict().values()) if name == "Soft-CAM" else ""
+        kept = study.kept("contest", {"method": name, "weights": weights, **depends_on}, compute)
+        found[name] = {score: kept[score].numpy() for score in SCORES if score in kept}
     return found
+
+
+def _task_digest(todo):
+    """First 16 hex digits of a SHA-256 of the pictures' numbers, the classes and the masks."""
+    masks = [mask for mask in (todo.object, todo.parts) if mask is not None]
+    return _digest(todo.numbers, todo.target, todo.rival, *masks)
+
+
+def _digest(*tensors) -> str:
+    whole = hashlib.sha256()
+    for x in tensors:
+        whole.update(f"{tuple(x.shape)} {x.dtype}".encode() + x.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 def _scored(study, name, method, todo, where, steps):
     x, target = study.data.test.batch(todo.numbers[where]), todo.target[where]
-    net, by = study.trained, max(1, study.data.size // 24)
-    explained = study.softcam if name == "Soft-CAM" else net
-    att, third = method(net, x, target).cpu(), where % 3 == 0
-    verdicts = torch.full((len(x),), torch.nan, dtype=torch.float64)
-    if third.any():
-        moved = method(net, scores.shifted(x[third], by), target[third]).cpu()
-        verdicts[third] = scores.verdict_changes(att[third], moved, by)
+    explained = study.softcam if name == "Soft-CAM" else study.trained
+    att = method(study.trained, x, target).cpu()
     curves = [scores.area_under(scores.flipping(explained, x, att, target, steps, insert)) for insert in (False, True)]
-    masks = (todo.object[where], todo.parts[where])
+    without = (*curves, _verdicts(study, method, x, target, att, where % 3 == 0), scores.gini(att))
+    found = {} if todo.object is None else _of_truth(att, (todo.object[where], todo.parts[where]))
+    return found | dict(zip(SCORES[len(OF_TRUTH):], without, strict=True))
+
+
+def _of_truth(att, masks):
     above = att - att.mean((1, 2), keepdim=True)
     found = [scores.pointing_game(att, m) for m in masks]
     found += [scores.relevance_mass(a, m) for a in (att, above) for m in masks]
-    return dict(zip(SCORES, (*found, *curves, verdicts, scores.gini(att)), strict=True))
+    return dict(zip(OF_TRUTH, found, strict=True))
+
+
+def _verdicts(study, method, x, target, att, some):
+    """`scores.verdict_changes` for the pictures `some` (n,) bool; not a number for the others."""
+    by, found = max(1, study.data.size // 24), torch.full((len(x),), torch.nan, dtype=torch.float64)
+    if some.any():
+        moved = method(study.trained, scores.shifted(x[some], by), target[some]).cpu()
+        found[some] = scores.verdict_changes(att[some], moved, by)
+    return found
 
 
 def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.ndarray]]:
@@ -155,10 +203,10 @@ def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.n
     return {method: {score: mean[method, score].to_numpy() for score in row} for method, row in networks[0][1].items()}
 
 
-def unlike(a, b, seed: int = 0) -> int:
-    """Whether score a is above b on the same pictures, 1, below, -1, or cannot be told from it, 0.
+def sign_of_difference(a, b, seed: int = 0) -> int:
+    """1 if score a is above b on the same pictures, -1 if it is below, 0 if the two cannot be told apart.
 
-    a, b (n,): told apart are those whose mean difference has a 95 % interval without zero.
+    a, b (n,): told apart are those whose mean difference has a 95 % bootstrap interval without zero.
     """
     gap = np.asarray(a) - np.asarray(b)
     if not np.nanmax(np.abs(gap)) > 0:
@@ -167,7 +215,7 @@ def unlike(a, b, seed: int = 0) -> int:
     return int(low > 0) - int(high < 0)
 
 
-def costs(study: Study, n: int = 8, repeats: int = 5) -> dict[str, float]:
+def costs(study, n: int = 8, repeats: int = 5) -> dict[str, float]:
     """Seconds of each method in forward passes of the same batch of n pictures, medians of `repeats` in one run.
 
     B4, B34 and B234 come with their concept map among the predicted class's prototypes. The forward pass is timed
@@ -203,17 +251,18 @@ def _seconds(f, *arguments) -> float:
     return perf_counter() - start
 
 
-def concept_contest(study: Study, ks=(1, 3, 5, 10), per_class: int = 0) -> dict[tuple, dict[str, np.ndarray]]:
+def concept_contest(study, ks=(1, 3, 5, 10), per_class: int = 0) -> dict[tuple, dict[str, np.ndarray]]:
     """How well concept maps match parts: (explainer, K/C) -> score of `scores.part_match` -> (n,).
 
     For B4, B34 and B234 and each K/C, the maps among the predicted class's prototypes; and, as a floor, k-means on the
-    colours of each picture by itself ("colours", k). Pictures without a known part are left out.
+    colours of each picture by itself ("colours", k). Pictures without a known part are left out. Raises ValueError for
+    pictures without truth.
     """
+    numbers = study.data.test.first(per_class)
+    labels = part_labels(study, numbers).numpy()
     choices = {(e.name, k): {"depth": depth, "prototypes_per_class": k}
                for depth, e in enumerate(study.explainers(), 1) for k in ks}
     read = study.compare({_words(name): options for name, options in choices.items()}, per_class)
-    numbers = study.data.test.first(per_class)
-    labels = part_labels(study, numbers).numpy()
     maps = {name: read[_words(name)]["map"] for name in choices}
     maps |= {("colours", k): _colour_maps(study, numbers, k) for k in ks}
     kept = np.flatnonzero((labels > 0).any((1, 2)))
@@ -226,7 +275,7 @@ def _words(name: tuple) -> str:
 
 
 def _colour_maps(study, numbers, k):
-    """k-means on the colours of each picture by itself, at an eighth of its side: (n, H / 8, W / 8) ids."""
+    """k-means on the colours of each picture by itself, at an eighth of its side: (n, H / 8, W / 8) numbers."""
     found = []
     for i in numbers.tolist():
         small = torch.nn.functional.avg_pool2d(study.data.test.pixels(i).float()[None], 8)[0]

@@ -18,22 +18,33 @@ from torch import nn
 from xaitk_saliency.impls.gen_classifier_conf_sal.rise_scoring import RISEScoring
 from xaitk_saliency.impls.perturb_image.rise import RISEGrid
 
-from paperlib.attribution import check_target, upsample
+from paperlib.attribution import upsample
 from paperlib.backbone import Backbone, StructureError
+from paperlib.guards import check_target
 
 IG_STEPS = 16  # points on the way from the mean colour to the picture
 WINDOW, STRIDE = 4, 8  # occlusion: a window of a quarter of the side, moved by an eighth
 RISE_MASKS, RISE_CELLS, RISE_KEPT = 128, 7, 0.5  # the authors use 4,000 to 8,000 masks
 
 
+def constants() -> dict[str, float]:
+    """The constants that the maps depend on, by name."""
+    return {"IG_STEPS": IG_STEPS, "WINDOW": WINDOW, "STRIDE": STRIDE, "RISE_MASKS": RISE_MASKS,
+            "RISE_CELLS": RISE_CELLS, "RISE_KEPT": RISE_KEPT}
+
+
 def check_pictures(net: Backbone, x: torch.Tensor) -> None:
-    """Raise ValueError where x is no batch (n, 3, H, W), or where a picture is smaller than the network's stride."""
+    """Raise ValueError unless x is a batch (n, 3, H, W) of finite numbers, no picture smaller than the stride."""
     if x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
         raise ValueError(f"pictures must be a non-empty float batch (n, 3, H, W), but x is {tuple(x.shape)} of "
                          f"{x.dtype}.")
+    if not torch.isfinite(x).all():
+        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"pictures {bad} of the batch hold NaN or infinite numbers: no map means anything for them; "
+                         f"leave them out or check how they were normalised.")
     if min(x.shape[-2:]) < net.stride:
         raise ValueError(f"pictures of {x.shape[-2]} x {x.shape[-1]} pixels are smaller than the network's stride, "
-                         f"{net.stride}: its last block has not one whole pixel for them; give larger ones.")
+                         f"{net.stride}: its last block has not one whole cell for them; give larger ones.")
 
 
 def with_gradients(net: Backbone, x: torch.Tensor) -> torch.Tensor:
@@ -80,7 +91,7 @@ def grad_cam(net: Backbone, x: torch.Tensor, target, block: int = -1) -> torch.T
     """Grad-CAM (Selvaraju et al. 2017): channels weighted by their mean gradient, positive part; (n, H, W) >= 0.
 
     At the last block it is the positive part of h . c_j / R, and so of eq. 11 times a number: average pooling and a
-    linear classifier make the gradient the same c_j / R at each pixel. block -2 is the one before.
+    linear classifier make the gradient the same c_j / R at each cell. block -2 is the one before.
     """
     x, target = prepared(net, x, target)
     att = captum.attr.LayerGradCam(net.model, _layer(net, block)).attribute(x, target, relu_attributions=True)
@@ -89,7 +100,7 @@ def grad_cam(net: Backbone, x: torch.Tensor, target, block: int = -1) -> torch.T
 
 @torch.enable_grad()
 def hires_cam(net: Backbone, x: torch.Tensor, target, block: int = -2) -> torch.Tensor:
-    """HiResCAM (Draelos and Carin 2020): activation times gradient, pixel by pixel, summed over channels; (n, H, W).
+    """HiResCAM (Draelos and Carin 2020): activation times gradient, cell by cell, summed over channels; (n, H, W).
 
     At the last block it is Grad-CAM before its positive part is taken; hence the one before.
     """
@@ -99,10 +110,13 @@ def hires_cam(net: Backbone, x: torch.Tensor, target, block: int = -2) -> torch.
 
 
 @torch.enable_grad()
-def integrated_gradients(net: Backbone, x: torch.Tensor, target, steps: int = IG_STEPS) -> torch.Tensor:
-    """Integrated gradients (Sundararajan et al. 2017) from the mean colour, summed over the channels; (n, H, W)."""
+def integrated_gradients(net: Backbone, x: torch.Tensor, target, steps: int = 0) -> torch.Tensor:
+    """Integrated gradients (Sundararajan et al. 2017) from the mean colour, summed over the channels; (n, H, W).
+
+    steps: points on the way, 0 for IG_STEPS.
+    """
     x, target = prepared(net, x, target)
-    found = captum.attr.IntegratedGradients(net.model).attribute(x, 0.0, target, n_steps=steps,
+    found = captum.attr.IntegratedGradients(net.model).attribute(x, 0.0, target, n_steps=steps or IG_STEPS,
                                                                  internal_batch_size=max(16, len(x)))
     return found.sum(1).detach().float()
 
@@ -120,15 +134,16 @@ def occlusion(net: Backbone, x: torch.Tensor, target) -> torch.Tensor:
 
 
 @torch.no_grad()
-def rise(net: Backbone, x: torch.Tensor, target, masks: int = RISE_MASKS, seed: int = 0) -> torch.Tensor:
+def rise(net: Backbone, x: torch.Tensor, target, masks: int = 0, seed: int = 0) -> torch.Tensor:
     """RISE (Petsiuk et al. 2018): masks weighted by the probability of what they leave to be seen; (n, H, W), signed.
 
-    All pictures share the same seeded masks; what they hide takes the mean colour.
+    All pictures share the same seeded masks, RISE_MASKS of them where `masks` is 0; what they hide takes the mean
+    colour.
     """
     check_pictures(net, x)
     net.eval()
     target = check_target(target, len(x), net.n_classes).tolist()
-    grid = _masks(masks, x.shape[-2:], seed)
+    grid = _masks(masks or RISE_MASKS, x.shape[-2:], seed)
     seen, found = torch.as_tensor(grid, dtype=x.dtype, device=net.device)[:, None], []
     for picture, c in zip(x.to(net.device), target, strict=True):
         p = torch.cat([net.model(picture * part).softmax(1)[:, c] for part in seen.split(16)]).cpu().double().numpy()
@@ -149,6 +164,7 @@ def centre(net: Backbone, x: torch.Tensor, target) -> torch.Tensor:
 
 def edges(net: Backbone, x: torch.Tensor, target) -> torch.Tensor:
     """No method but a floor: the picture's edges (Sobel), whatever the network; (n, H, W) >= 0."""
+    check_pictures(net, x)
     return torch.as_tensor(np.stack([sobel(picture) for picture in x.mean(1).cpu().numpy()]), dtype=x.dtype)
 
 

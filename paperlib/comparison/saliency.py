@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from skimage.measure import label, regionprops
 
-from paperlib.attribution import check_target
 from paperlib.backbone import Backbone
 from paperlib.comparison.methods import prepared, with_gradients
+from paperlib.guards import check_target
 from paperlib.progress import Bar
 
 

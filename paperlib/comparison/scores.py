@@ -1,4 +1,4 @@
-"""What attribution and concept maps are scored by, where the truth is known. Each score is one number a picture.
+"""Scores of attribution and concept maps, with the truth and without. Each is one number per picture.
 
 Quantus has the pointing game, relevance mass, sparseness and pixel flipping; tests hold ours to its numbers. Ours
 differ where maps are flat or constant on segments, as the paper's are: pixels that share the maximum share the hit
@@ -15,12 +15,12 @@ from sklearn.metrics.cluster import contingency_matrix
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
-from paperlib.attribution import check_target
 from paperlib.backbone import Backbone
+from paperlib.guards import check_target
 
 
 def pointing_game(att: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Whether a map's highest pixel lies on the mask (Zhang et al. 2016): att, mask (n, H, W) -> (n,) in 0..1.
+    """1 where a map's highest pixel lies on the mask, else 0 (Zhang et al. 2016): att, mask (n, H, W) -> (n,).
 
     Of several highest pixels, the share that lies on it. Not a number where the mask is empty. Raises ValueError for
     shapes that differ, or NaN.
@@ -119,12 +119,12 @@ def area_under(curves: torch.Tensor) -> torch.Tensor:
 
 
 def part_match(segments, parts) -> dict[str, float]:
-    """How well one picture's segments match its parts: adjusted Rand index, purity, and mean best IoU of the parts.
+    """Agreement of one picture's segments with its parts: adjusted Rand index, purity, and mean best IoU of the parts.
 
-    segments (h, w) ids of a concept map, parts (H, W) numbers, H and W multiples of h and w: 0 is the background,
-    negative is unknown and left out. Purity: the share of pixels whose part is the commonest of their segment. IoU: of
-    each part but the background with the segment that fits it best. Raises ValueError for sizes that do not fit, or a
-    picture without a part.
+    segments (h, w): the number of the concept in each cell of a map; parts (H, W): that of the part at each pixel, 0
+    for the background, negative for unknown, which is left out; H and W are multiples of h and w. Purity: the share of
+    pixels whose part is the commonest of their segment. IoU: of each part but the background with the segment that fits
+    it best. Raises ValueError for sizes that do not fit, or a picture without a part.
     """
     segments, parts = np.asarray(segments), np.asarray(parts)
     times = [n // m for n, m in zip(parts.shape, segments.shape, strict=True)]

@@ -31,8 +31,8 @@ class CubPictures(PictureFiles):
         super().__init__([folder / "images" / path for path in paths], labels, size, normalisation)
         self.folder, self.ids = folder, np.array([int(i) for i in ids])
 
-    def _take(self, keep: torch.Tensor) -> Pictures:
-        other = super()._take(keep)
+    def take(self, keep: torch.Tensor) -> Pictures:
+        other = super().take(keep)
         other.ids = self.ids[keep.numpy()]
         for computed in ("boxes", "parts", "frames"):
             other.__dict__.pop(computed, None)
@@ -40,7 +40,7 @@ class CubPictures(PictureFiles):
 
     @cached_property
     def frames(self) -> np.ndarray:
-        """How each file's coordinates become the prepared picture's: (n, 4), factors of x and y, then left and top.
+        """(n, 4): factors of x and y, then left and top, that turn a file's coordinates into the prepared picture's.
 
         Only the files' headers are read.
         """
@@ -51,7 +51,7 @@ class CubPictures(PictureFiles):
             with Image.open(path) as image:
                 sides = image.size
         except UNREADABLE as error:
-            raise DataError(f"{path} cannot be read as a picture; fetch it again.") from error
+            raise DataError(f"{path} cannot be read as a picture; replace it.") from error
         # As torchvision resizes and cuts: the long side is rounded down, half a pixel of margin to the even one.
         w, h = (int(self.short_side * side / min(sides)) for side in sides)
         return w / sides[0], h / sides[1], round((w - self.size) / 2), round((h - self.size) / 2)
@@ -115,7 +115,7 @@ class CubPictures(PictureFiles):
 
 
 def read(folder: Path, size: int, normalisation: str, allow_subset: bool) -> tuple[str, list[str], dict[str, Pictures]]:
-    """What tables call it, the classes' names and the two splits of the data set in `folder`. Raises DataError."""
+    """Title, the classes' names and the two splits of the data set in `folder`. Raises DataError."""
     missing = [name for name in LISTS if not (folder / name).is_file()]
     if missing:
         raise DataError(f"CUB-200-2011 is not whole in {folder} (missing: {', '.join(missing)}); unpack "
@@ -148,7 +148,7 @@ def _counts(found: dict[str, int]) -> str:
 
 
 def title(found: dict[str, int]) -> str:
-    """A part of the data set never passes for the whole."""
+    """The title in tables: a part of the data set never passes for the whole."""
     if found["classes"] != SIZES["classes"]:
         return f"CUB, {found['classes']} of {SIZES['classes']} classes"
     return "CUB-200" if found == SIZES else f"CUB-200, {found['train']} + {found['test']} pictures"

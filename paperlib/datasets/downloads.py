@@ -9,7 +9,7 @@ import shutil
 import tarfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pooch
 from filelock import FileLock
@@ -55,7 +55,7 @@ def obtain(archive: Archive, root: Path) -> Path:
 
 
 def fetch(archive: Archive, root: Path) -> Path:
-    """The checked archive in `root`, downloaded where it is not there; what a stop leaves is gone on from."""
+    """The checked archive in `root`, downloaded where it is not there; a download that was stopped is resumed."""
     path, part = root / archive.name, root / f"{archive.name}.part"
     if path.is_file():
         if wrong := mismatch(path, archive):
@@ -70,7 +70,7 @@ def fetch(archive: Archive, root: Path) -> Path:
 
 
 def mismatch(path: Path, archive: Archive) -> str:
-    """How the file's length or md5 differs from the archive's, in words; empty where it does not."""
+    """Words for how the file's length or md5 differs from the archive's; "" where it does not."""
     size = path.stat().st_size
     if archive.bytes and size != archive.bytes:
         return f"{path} has {size:,} bytes instead of {archive.bytes:,}"
@@ -115,7 +115,7 @@ def _status(error: OSError) -> int:
 
 
 def reason(error: OSError) -> str:
-    """What went wrong in a few words; the network's own errors quote half of their inside."""
+    """A few words on what went wrong; the network's own errors quote half of their inside."""
     if _status(error):
         return f"the server says {_status(error)}"
     if type(error).__module__.startswith("requests"):
@@ -134,11 +134,13 @@ def unpack(path: Path, inside: str, target: Path) -> None:
     try:
         with tarfile.open(path) as tar:
             for member in Bar(tar, desc=f"unpacking {path.name}", unit=" files"):
-                _refuse_unsafe(member, path)
-                tar.extract(member, scratch, **FILTER)
+                tar.extract(member, scratch, filter="data")
         if not (scratch / inside).is_dir():
             raise DataError(f"{path} holds no folder {inside}; delete it and run again to fetch it.")
         os.replace(scratch / inside, target)
+    except tarfile.FilterError as error:
+        raise DataError(f"{path} is not safe: its member {error.tarinfo.name!r} would land outside of the folder, or "
+                        f"is neither file nor folder; do not use this archive.") from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is cut short or damaged; delete it and run again to fetch it.") from error
     except OSError as error:
@@ -146,18 +148,3 @@ def unpack(path: Path, inside: str, target: Path) -> None:
                         f"when that is mended.") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-# The first releases of Python 3.11 have no filter; what it keeps out of the way is refused below in any case.
-FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-
-
-def _refuse_unsafe(member: tarfile.TarInfo, path: Path) -> None:
-    """Only files, folders and links, and no name or link that is absolute or climbs out by `..`."""
-    for name in (member.name, member.linkname):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DataError(f"{path} is not safe: its member {member.name!r} would land outside of the folder; do not "
-                            f"use this archive.")
-    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
-        raise DataError(f"{path} is not safe: its member {member.name!r} is neither file nor folder; do not use this "
-                        f"archive.")

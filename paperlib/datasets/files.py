@@ -1,6 +1,4 @@
 """Tensors on disk with a JSON manifest: whole under their final name, or not there at all.
-
-Checkpoints, embeddings and fitted explainers are all kept this way, so that every number can say what made it.
 """
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import json
 import os
 import platform
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +31,11 @@ def cache_folder() -> Path:
 
 
 class DamagedFile(RuntimeError):
-    """A stored file is not what its manifest says it is."""
+    """Raised where a stored file is not what its manifest says it is."""
 
 
 def versions() -> dict[str, str]:
-    """The versions that a number may depend on."""
+    """Versions of this package, of Python and of the libraries that a number may depend on, by name."""
     packages = ("torch", "torchvision", "scikit-learn", "umap-learn", "numpy")
     return {"paperlib": paperlib.__version__, "python": platform.python_version(),
             **{name: version(name) for name in packages}}
@@ -44,10 +43,10 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, renamed to `path` when the block ends well and removed when it does not."""
+    """A temporary name beside `path`, this thread's own: renamed to `path` when the block ends well, else removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -70,7 +69,7 @@ def save(path: Path, tensors: Tensors, manifest: dict) -> None:
 
 
 def load(path: Path) -> tuple[Tensors, dict]:
-    """What `save` wrote: (tensors, manifest).
+    """(tensors, manifest) as `save` wrote them.
 
     Raises FileNotFoundError where either file is missing and DamagedFile where they do not fit each other.
     """
@@ -129,6 +128,6 @@ def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors,
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file's bytes, in hexadecimal."""
+    """Hexadecimal SHA-256 of the file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

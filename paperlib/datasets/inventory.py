@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,37 +23,34 @@ TERMS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is to be known of a data set that is there and whole."""
+    """A data set that is there and whole, where it lies, how large it is, and on which terms it may be used."""
 
-    title: str
+    dataset: data.Dataset
     place: Path
     bytes: int
-    train: int
-    test: int
-    classes: int
     terms: str
 
     def __str__(self) -> str:
-        return "\n".join([self.title, f"  where     {self.place}", f"  on disk   {human(self.bytes)}",
-                          f"  pictures  {self.train:,} train, {self.test:,} test", f"  classes   {self.classes}",
+        return "\n".join([self.dataset.describe(), f"  where     {self.place}", f"  size      {human(self.bytes)}",
                           f"  terms     {self.terms}"])
 
 
-def take(name: str, data_root: str = "", allow_subset: bool = False, fetch: bool = True) -> Entry:
+def take(name: str, data_root: str | Path = "", allow_subset: bool = False, fetch: bool = True,
+         kept: Callable | None = None) -> Entry:
     """The data set `name`, fetched where it is not there and `fetch`, and read picture by picture.
 
-    Raises DataError, in one sentence, for what is missing, damaged or out of the network's reach.
+    The size is that of its files, or of the pictures and masks that are drawn; `kept` is load's. Raises DataError, in
+    one sentence, for what is missing, damaged or out of the network's reach.
     """
     place = data.find(name, data_root, fetch)
-    found = data.load(name, data_root, allow_subset=allow_subset)
+    found = data.load(name, data_root, allow_subset=allow_subset, kept=kept)
     splits = (found.train, found.test)
     wrong = [path for split in splits if isinstance(split, data.PictureFiles) for path in split.unreadable()]
     if wrong:
         raise data.DataError(f"Pictures of {found.title} that cannot be read to their end: "
-                             f"{', '.join(map(str, wrong))}; fetch them again.")
-    kept = sorted(place.glob(f"drawn-{name}-*")) if name in data.DRAWN else [place]
-    return Entry(found.title, place.resolve(), sum(map(size_on_disk, kept)), *map(len, splits), len(found.classes),
-                 TERMS[name])
+                             f"{', '.join(map(str, wrong))}; replace them.")
+    drawn = sum(split.raw.nbytes + split.masks.nbytes for split in splits) if name in data.DRAWN else 0
+    return Entry(found, place.resolve(), drawn or size_on_disk(place), TERMS[name])
 
 
 def size_on_disk(path: Path) -> int:
@@ -61,7 +59,7 @@ def size_on_disk(path: Path) -> int:
 
 
 def human(n: int) -> str:
-    """A number of bytes in words."""
+    """A number of bytes as words: "58 kB"."""
     for unit in ("bytes", "kB", "MB"):
         if n < 1000:
             return f"{n:.0f} {unit}"

@@ -6,9 +6,9 @@ normalised (3, H, W) tensor at a time, so that no data set need fit in memory as
 """
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,15 @@ from torchvision.datasets.utils import check_integrity
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
+from paperlib import guards
 from paperlib.datasets import birds, cub, files, folders
 from paperlib.datasets.downloads import Archive, DataError, obtain
-from paperlib.datasets.pictures import AUGMENTS, NORMALISATIONS, PictureFiles, Pictures, listed
+from paperlib.datasets.pictures import AUGMENTS, NORMALISATIONS, Dataset, PictureFiles, Pictures, listed
 
 __all__ = ["AUGMENTS", "NORMALISATIONS", "DataError", "Dataset", "PictureFiles", "Pictures", "find", "load", "unknown"]
 
 DATA = files.REPOSITORY / "data"
+SMALLEST = 8  # pixels of a picture's side
 MNIST_BYTES = {"train-images-idx3-ubyte": 47_040_016, "train-labels-idx1-ubyte": 60_008,
                "t10k-images-idx3-ubyte": 7_840_016, "t10k-labels-idx1-ubyte": 10_008}
 STL10_ARCHIVE = Archive("STL10", torchvision.datasets.STL10.url, torchvision.datasets.STL10.tgz_md5, "stl10_binary")
@@ -35,7 +37,7 @@ STL10_ARCHIVE = Archive("STL10", torchvision.datasets.STL10.url, torchvision.dat
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a data set: as `load` takes it."""
+    """What is asked of a data set: as `load` takes it, checked."""
 
     root: Path
     size: int
@@ -43,41 +45,33 @@ class Request:
     counts: dict[str, int]
     seed: int
     allow_subset: bool
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set: its name, what tables call it, its classes' names (C of them), and its two splits."""
-
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    train: Pictures
-    test: Pictures
-    size: int
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes with any pixel or label (for pictures in files: with any name, length or label)."""
-        return hashlib.sha256(b"".join([self.train.content(), self.test.content()])).hexdigest()[:16]
+    kept: Callable | None
 
 
 def load(name: str, data_root: str | Path = "", size: int = 0, normalisation: str = "imagenet",
-         train_per_class: int = 0, test_per_class: int = 0, seed: int = 0, allow_subset: bool = False) -> Dataset:
-    """The data set `name`, at `size` pixels (0: its own size).
+         train_per_class: int = 0, test_per_class: int = 0, seed: int = 0, allow_subset: bool = False,
+         kept: Callable | None = None) -> Dataset:
+    """The data set `name`, its pictures `size` pixels wide and high (0: their own size).
 
-    `data_root` is the folder of downloaded data (empty: data/ of this repository), or, for "folder", one's own
-    pictures; `*_per_class` keep the first so many pictures of each class (0: all); `seed` draws the birds and splits a
-    folder that is not; `allow_subset` takes a part of CUB-200-2011, and its title then says so. Raises DataError, in
-    one sentence, for an unknown name and for files that are missing, damaged or out of the network's reach.
+    data_root: the folder of downloaded data (empty: data/ of this repository), or, for "folder", one's own pictures.
+    *_per_class: keep the first so many pictures of each class (0: all). seed: draws the birds, and splits a folder
+    that is not. allow_subset: a part of CUB-200-2011 will do, and the title then says so. kept: gives the tensors of
+    drawn pictures from before, as paperlib.runs.store.kept does; None draws anew.
+    Raises DataError, in one sentence, for an unknown name and for files that are missing, damaged or out of the
+    network's reach, and ValueError for settings that no data set can have.
     """
-    for word, value in {"size": size, "train_per_class": train_per_class, "test_per_class": test_per_class}.items():
-        if value < 0:
-            raise ValueError(f"{word} is {value}; give a positive number, or 0 for the data set's own.")
-    find(name, data_root)
     counts = {"train": train_per_class, "test": test_per_class}
-    request = Request(_root(name, data_root), size or SIZES[name], normalisation, counts, seed, allow_subset)
+    for word, value in {"size": size, "seed": seed, **{f"{k}_per_class": n for k, n in counts.items()}}.items():
+        guards.check_count(word, value, least=0)
+    if 0 < size < SMALLEST:
+        raise ValueError(f"size={size} is too small; give at least {SMALLEST} pixels, or 0 for the data set's own.")
+    guards.check_option("normalisation", normalisation, NORMALISATIONS)
+    find(name, data_root)
+    request = Request(_root(name, data_root), int(size) or SIZES[name], normalisation,
+                      {word: int(n) for word, n in counts.items()}, int(seed), allow_subset, kept)
     title, classes, splits = LOADERS[name](request)
+    for word, pictures in splits.items():
+        pictures.split = word
     unseen = sorted(set(range(len(classes))) - set(splits["train"].labels.tolist()))
     if unseen:
         raise DataError(f"{title} has no training picture of {listed([classes[c] for c in unseen])}; add some, or take "
@@ -87,9 +81,9 @@ def load(name: str, data_root: str | Path = "", size: int = 0, normalisation: st
 
 
 def find(name: str, data_root: str | Path = "", fetch: bool = True) -> Path:
-    """Where the data set lies: one file or folder. What is not there is fetched first, or, without `fetch`, missed.
+    """The file or folder that the data set lies in; for drawn ones, the code that draws them.
 
-    Raises DataError.
+    What is not there is fetched first. Raises DataError where it cannot be, or is not there and `fetch` is False.
     """
     if name not in LOADERS:
         raise DataError(unknown(name))
@@ -97,7 +91,7 @@ def find(name: str, data_root: str | Path = "", fetch: bool = True) -> Path:
     if name == "digits":
         return Path(sklearn.__file__).parent / "datasets" / "data" / "digits.csv.gz"
     if name in DRAWN:
-        return files.cache_folder()  # drawn pictures lie there even where data_root is a shared folder
+        return Path(birds.__file__).parent
     place = root / PLACES[name]
     if not (fetch or place.is_dir()):
         raise DataError(f"{name} is not in {place}; `python -m paperlib data {name}` fetches it.")
@@ -119,12 +113,12 @@ def _root(name: str, data_root: str | Path) -> Path:
 
 
 def unknown(name: str) -> str:
-    """The sentence for a data set that is not there."""
+    """The sentence for the name of a data set that is unknown."""
     return f"There is no data set named {name!r}; the known ones are {', '.join(LOADERS)}."
 
 
 def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """(n, c, h, w) levels in 0..255 to (n, c, size, size) uint8, bilinear."""
+    """(n, c, size, size) uint8 from (n, c, h, w) levels in 0..255, bilinear."""
     parts = [TF.resize(part.float(), [size, size], InterpolationMode.BILINEAR, antialias=True)
              for part in images.split(4096)]
     return torch.cat(parts).round().clamp(0, 255).byte()
@@ -142,8 +136,6 @@ def _digits(request):
 
 BIRDS_PER_CLASS = {"train": 60, "test": 20}
 FIRST_TEST_BIRD = 100_000  # pictures are drawn from (seed, species, number): test numbers never meet training numbers
-
-
 # The lesson of notebook 10: eight sparrows, near to one another, and the same with a shortcut, which ties the
 # background to the species in 95 of 100 training pictures and in no test picture.
 SPARROWS, SPARROWS_PER_CLASS, SHORTCUT = 8, {"train": 60, "test": 30}, 0.95
@@ -152,22 +144,21 @@ SPARROWS, SPARROWS_PER_CLASS, SHORTCUT = 8, {"train": 60, "test": 30}, 0.95
 def _birds(request, name="birds", title="drawn birds", counts=None, species=None, shortcut=0.0):
     pictures, counts = {}, counts or BIRDS_PER_CLASS
     for word, start in {"train": 0, "test": FIRST_TEST_BIRD}.items():
-        per_class = request.counts[word] or counts[word]
-        tied = shortcut if word == "train" else 0.0
-        parameters = {"dataset": f"{name}-{word}", "per_class": per_class, "seed": request.seed, "size": request.size,
-                      "species": species, "shortcut": tied, "code": files.sha256(Path(birds.__file__))[:16]}
-
-        def compute(path, per_class=per_class, start=start, tied=tied):
-            images, masks, labels, backgrounds = birds.draw_set(per_class, request.seed, request.size, species, tied,
-                                                                start, progress=True)
-            return {"images": torch.as_tensor(images).permute(0, 3, 1, 2), "masks": torch.as_tensor(masks),
-                    "labels": torch.as_tensor(labels), "backgrounds": torch.as_tensor(backgrounds)}, {}
-
-        # Drawn pictures are a cache of this program's own: they lie in data/ even where data_root is a shared folder.
-        tensors, _ = files.cached("drawn", parameters, compute)
-        pictures[word] = Pictures(tensors["images"], tensors["labels"], request.normalisation, tensors["masks"])
+        inputs = {"per_class": request.counts[word] or counts[word], "seed": request.seed, "size": request.size,
+                  "species": species, "shortcut": shortcut if word == "train" else 0.0, "n_start": start}
+        tensors = _drawn(f"{name}-{word}", inputs, request.kept)
+        raw = tensors["images"].permute(0, 3, 1, 2).contiguous()
+        pictures[word] = Pictures(raw, tensors["labels"], request.normalisation, tensors["masks"])
         pictures[word].backgrounds = tensors["backgrounds"]
     return title, [s.name for s in birds.SPECIES[:species]], pictures
+
+
+def _drawn(name: str, inputs: dict, kept: Callable | None) -> files.Tensors:
+    """Tensors of birds.draw_set(**inputs) by name; from before if `kept` has them."""
+    def draw() -> files.Tensors:
+        names = ("images", "masks", "labels", "backgrounds")
+        return dict(zip(names, map(torch.as_tensor, birds.draw_set(**inputs, progress=True)), strict=True))
+    return kept("drawn", {"dataset": name, **inputs}, draw).tensors if kept else draw()
 
 
 def _mnist(request):
@@ -200,8 +191,8 @@ def _download_mnist(root: Path, fetch: bool) -> None:
     except (RuntimeError, OSError) as error:
         missing = [name for name in MNIST_BYTES if not (root / "MNIST" / "raw" / name).is_file()]
         raise DataError(f"MNIST is not whole in {root / 'MNIST' / 'raw'} (missing: {', '.join(missing) or 'nothing'}) "
-                        f"and {'could' if fetch else 'was to'} not be downloaded; put the four uncompressed files "
-                        f"there, or give the folder that holds MNIST/raw as data_root.") from error
+                        f"and was not downloaded; put the four uncompressed files there, or give the folder that holds "
+                        f"MNIST/raw as data_root.") from error
 
 
 class LabelledSTL10(torchvision.datasets.STL10):

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,12 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import functional as TF
 
+from paperlib import guards
 from paperlib.datasets.downloads import DataError
 from paperlib.progress import Bar
 
-# Mean and standard deviation of each channel, for pictures in [0, 1].
+# Mean and standard deviation of each channel, for pictures in [0, 1]. They are constants, never measured on
+# the pictures at hand: no test picture can reach a network through its normalisation.
 NORMALISATIONS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (0.5,) * 3)}
 AUGMENTS = ("none", "flip", "flip+crop")
 # What Pillow raises for a file that it cannot read to its end.
@@ -25,10 +30,13 @@ class Pictures:
 
     `pictures[i]` is the i-th, normalised, (3, size, size) float32; `pixels(i)` the same as uint8 for the eye;
     `batch(indices)` several, (n, 3, size, size). `labels` is (n,) int64; `masks` is None or (n, size, size) uint8.
+    `split` is "train", "test", "validation" (see Dataset.for_choosing) or "" where it is not known; whatever is taken
+    from the pictures keeps it, and what fits refuses "test" (see paperlib.guards.refuse_test).
     `boxes` and `parts` are None but for CUB-200-2011: see datasets.cub.CubPictures. `backgrounds` is (n,) numbers of
     paperlib.datasets.birds.BACKGROUNDS for drawn birds, else None.
     """
 
+    split: str = ""
     backgrounds: torch.Tensor | None = None
     boxes: torch.Tensor | None = None
     parts: torch.Tensor | None = None
@@ -36,8 +44,7 @@ class Pictures:
 
     def __init__(self, raw: torch.Tensor, labels: Sequence[int], normalisation: str = "imagenet", masks=None,
                  pad: int = 2):
-        if normalisation not in NORMALISATIONS:
-            raise ValueError(f"normalisation is {normalisation!r}; use one of {', '.join(NORMALISATIONS)}.")
+        guards.check_option("normalisation", normalisation, NORMALISATIONS)
         if len(raw) != len(labels):
             raise ValueError(f"{len(raw)} pictures have {len(labels)} labels; give one label for each picture.")
         self.raw, self.labels, self.masks, self.pad = raw, torch.as_tensor(labels, dtype=torch.int64), masks, pad
@@ -61,8 +68,7 @@ class Pictures:
     def batch(self, indices: Sequence[int], augment: str = "none",
               rng: np.random.Generator | None = None) -> torch.Tensor:
         """Pictures `indices`, normalised, (n, 3, size, size); flipped and cropped at random from `rng` for training."""
-        if augment not in AUGMENTS:
-            raise ValueError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}.")
+        guards.check_option("augment", augment, AUGMENTS)
         if augment != "none" and rng is None:
             raise ValueError(f"augment is {augment!r} and there is no rng; give a numpy.random.Generator.")
         if augment == "none":
@@ -80,13 +86,13 @@ class Pictures:
         return TF.pad(self.pixels(i), self.pad)
 
     def content(self) -> bytes:
-        """A checksum of the pixels before normalisation, and the labels."""
+        """Checksum of the pixels before normalisation, then the labels."""
         pixels = np.ascontiguousarray(self.raw.numpy())
         return hashlib.sha256(pixels).digest() + self.labels.numpy().tobytes()
 
     def subset(self, per_class: int) -> Pictures:
         """The first `per_class` pictures of each class, in their order; all of them for 0."""
-        return self if per_class == 0 else self._take(self.first(per_class))
+        return self if per_class == 0 else self.take(self.first(per_class))
 
     def first(self, per_class: int) -> torch.Tensor:
         """The numbers of the first `per_class` pictures of each class, in their order; of all pictures for 0."""
@@ -95,7 +101,8 @@ class Pictures:
         keep = [torch.nonzero(self.labels == c).flatten()[:per_class] for c in self.labels.unique()]
         return torch.cat(keep).sort().values
 
-    def _take(self, keep: torch.Tensor) -> Pictures:
+    def take(self, keep: torch.Tensor) -> Pictures:
+        """Pictures `keep`, (m,) int64, in that order, of the same split, with all that is known of them."""
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.raw, other.labels = self.raw[keep.numpy()], self.labels[keep]
@@ -107,7 +114,7 @@ class Pictures:
 class PictureFiles(Pictures):
     """Pictures that stay in their files until asked for: short side to size * 8/7 (256 for 224), then the middle."""
 
-    upright = False  # whether a camera's note of how it was held is followed
+    upright = False  # True: turned as the camera's note says that it was held
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], size: int, normalisation: str = "imagenet"):
         super().__init__(np.asarray(paths, dtype=object), labels, normalisation)
@@ -129,16 +136,16 @@ class PictureFiles(Pictures):
         return TF.resize(TF.pil_to_tensor(self.image(i)), self.short_side, antialias=True)
 
     def image(self, i: int) -> Image.Image:
-        """The i-th picture as its file has it, in RGB. Raises DataError where the file is no picture."""
+        """The i-th picture as its file has it, in RGB. Raises DataError where the file cannot be read as a picture."""
         try:
             with Image.open(self.raw[i]) as image:
                 return as_rgb(ImageOps.exif_transpose(image) if self.upright else image)
         except UNREADABLE as error:
             why = f" ({error})" if isinstance(error, ValueError) else ""
-            raise DataError(f"{self.raw[i]} cannot be read as a picture{why}; fetch it again.") from error
+            raise DataError(f"{self.raw[i]} cannot be read as a picture{why}; replace it.") from error
 
     def unreadable(self, progress: bool = True) -> list[Path]:
-        """The files that cannot be read to their end, as each of them is here."""
+        """The files that cannot be read to their end: each is read here."""
         found = []
         for i in Bar(range(len(self)), desc="reading pictures", show=progress):
             try:
@@ -146,6 +153,61 @@ class PictureFiles(Pictures):
             except DataError:
                 found.append(self.raw[i])
         return found
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: its name, its title in tables, its classes' names (C of them), its two splits, its pictures' side."""
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    train: Pictures
+    test: Pictures
+    size: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any pixel or label (CUB-200-2011: with any file's name, length or label)."""
+        return hashlib.sha256(b"".join([self.train.content(), self.test.content()])).hexdigest()[:16]
+
+    def for_choosing(self, seed: int = 0, share: float = 0.2) -> Dataset:
+        """A data set to choose settings on: `share` of each class's training pictures stand in for the test split.
+
+        They are drawn by `seed`, at least one per class; their split is "validation". The others remain for training.
+        No test picture is in it. Raises ValueError for a share outside (0, 1) and DataError for a class with one
+        training picture.
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"share is {share}; give the validation pictures' share of the training pictures, as 0.2.")
+        labels, held = self.train.labels.numpy(), []
+        for c, name in enumerate(self.classes):
+            mine = np.flatnonzero(labels == c)
+            if len(mine) == 1:
+                raise DataError(f"{self.title} has one training picture of {name}; training and choosing take one "
+                                f"each, add more.")
+            held += mine[held_out(len(mine), share, seed, c)].tolist()
+        for_validation = np.isin(np.arange(len(labels)), held)
+        train, validation = (self.train.take(torch.from_numpy(np.flatnonzero(keep)))
+                             for keep in (~for_validation, for_validation))
+        validation.split = "validation"
+        return replace(self, title=f"{self.title} (training pictures only)", train=train, test=validation)
+
+    def describe(self) -> str:
+        """Title and totals; then the classes with their pictures in training and test: "cat: 8 + 2"."""
+        train, test = (split.labels.bincount(minlength=len(self.classes)).tolist() for split in (self.train, self.test))
+        each = [f"{name}: {n} + {m}".replace(" ", "\xa0")  # no line breaks there
+                for name, n, m in zip(self.classes, train, test, strict=True)]
+        total = (f"{self.title}: {len(self.train):,} training and {len(self.test):,} {self.test.split or 'test'} "
+                 f"pictures of {len(self.classes)} classes")
+        lines = textwrap.wrap(listed(each, 40), 92, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        return "\n".join([total, *lines]).replace("\xa0", " ")
+
+
+def held_out(n: int, share: float, seed: int, c: int) -> np.ndarray:
+    """Numbers, ascending, of about `share` of the n pictures of class c, drawn by `seed`: at least one, not all."""
+    count = max(1, min(n - 1, round(share * n)))
+    return np.sort(np.random.default_rng([seed, c]).permutation(n)[:count])
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -171,3 +233,19 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
 def listed(names: Sequence, limit: int = 5) -> str:
     """The first few of `names`, in words."""
     return ", ".join(str(name) for name in names[:limit]) + (" and more" if len(names) > limit else "")
+
+
+def patch(picture: torch.Tensor, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
+          ) -> tuple[np.ndarray, tuple]:
+    """The square of `picture` (3, H, W) around one cell of a feature map: (patch (3, s, s), the cell's box in it).
+
+    s is `share` of the picture's side, or all that the cell covers where that is more; the box is (left, top, width,
+    height) in the patch's pixels.
+    """
+    height, width = picture.shape[1:]
+    cell = height / resolution[0], width / resolution[1]
+    side = min(round(max(share * min(height, width), *cell, 1)), height, width)
+    top = int(np.clip(round((row + 0.5) * cell[0] - side / 2), 0, height - side))
+    left = int(np.clip(round((column + 0.5) * cell[1] - side / 2), 0, width - side))
+    box = (column * cell[1] - left - 0.5, row * cell[0] - top - 0.5, cell[1], cell[0])
+    return np.asarray(picture)[:, top:top + side, left:left + side], box

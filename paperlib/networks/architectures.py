@@ -10,18 +10,18 @@ from pickle import UnpicklingError
 
 import torch
 import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from paperlib.backbone import Backbone, linear_layer
+from paperlib.backbone import Backbone, StructureError, linear_layer
 
 # Of each family, four blocks that end where the resolution changes, the last one at the pooling; the linear classifier.
 ARCHITECTURES = {
     "resnet": (("layer1", "layer2", "layer3", "layer4"), "fc"),
     "resnext": (("layer1", "layer2", "layer3", "layer4"), "fc"),
     "wide_resnet": (("layer1", "layer2", "layer3", "layer4"), "fc"),
-    # DenseNet's last block ends in a norm and in a ReLU that is a function, which feature extraction names "relu".
+    # DenseNet's last block ends in a norm and in a ReLU that is a function, which feature extraction names "relu". The
+    # authors of Soft-CAM leave that ReLU out; we keep it, for without it eq. 4 would not hold of the trained network.
     "densenet": (("features.denseblock1", "features.denseblock2", "features.denseblock3", "relu"), "classifier"),
     "googlenet": (("conv3", "inception3b", "inception4e", "inception5b"), "fc"),
     "efficientnet_b": (("features.2", "features.3", "features.5", "features.8"), "classifier.1"),
@@ -32,45 +32,71 @@ ARCHITECTURES = {
 
 
 def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: Sequence[str] = (),
-          classifier: str = "", bias: bool = False, probe: tuple[int, int, int] = (3, 64, 64)) -> Backbone:
+          classifier: str = "", bias: bool = False, probe: tuple[int, int, int] = (3, 64, 64),
+          load_weights: bool = True) -> Backbone:
     """A Backbone with n_classes outputs, by name.
 
     name: one of torchvision's ("resnet34"), or a file and a function of one's own ("nets/mine.py:make_net", called with
     n_classes). blocks, classifier: may stay empty for the families of ARCHITECTURES. weights: None (random, or what
     one's own function loads), "imagenet" (torchvision's, downloaded once), or a file of a state dict (.safetensors or
     .pth), whose classifier is left out where its shape is another. bias: whether the new classifier of a torchvision
-    network has one; False is the paper's (section 2). A network of one's own is taken as it is.
+    network has one; False is the paper's (section 2). A network of one's own is taken as it is. load_weights: False
+    gives the structure that `weights` asks for with random weights, and neither downloads nor reads any: for a network
+    that a kept checkpoint fills.
 
-    Raises ValueError for an unknown name or weights that do not fit, StructureError for another structure.
+    Raises ValueError for an unknown name, a file or function of one's own that does not work, and weights that do not
+    fit or hold NaN; StructureError for another structure, and for a network with another number of outputs.
     """
-    if ":" in name:
+    own = ":" in name
+    blocks, classifier = _blocks(name, blocks, classifier)
+    if own and weights == "imagenet":
+        raise ValueError(f"weights='imagenet' are torchvision's; {name!r} is your own: load its weights in its "
+                         f"function, or give the path of a state dict.")
+    if own:
         model = _own_model(name, n_classes)
-        family = ((), "")
+        _check_outputs(name, linear_layer(model, classifier), n_classes)
     else:
+        model = _torchvision_model(name, weights, load_weights)
+        old = linear_layer(model, classifier)
+        model.set_submodule(classifier, nn.Linear(old.in_features, n_classes, bias=bias))
+    if load_weights and weights not in (None, "", "none", "imagenet"):
+        _load_weights(model, Path(weights).expanduser(), classifier)
+    _check_finite(model.state_dict(), name)
+    return _wrapped(name, model, blocks, classifier, probe)
+
+
+def _blocks(name: str, blocks: Sequence[str], classifier: str) -> tuple[tuple[str, ...], str]:
+    """The names of blocks and classifier: those given, else those of the family."""
+    family = ((), "")
+    if ":" not in name:
         if name not in torchvision.models.list_models(module=torchvision.models):
             raise ValueError(f"torchvision has no classification network named {name!r}; use one such as resnet34, or "
                              f"'file.py:function' for one of your own.")
         longest_first = sorted(ARCHITECTURES, key=len, reverse=True)
-        family = next((ARCHITECTURES[key] for key in longest_first if name.startswith(key)), ((), ""))
+        family = next((ARCHITECTURES[key] for key in longest_first if name.startswith(key)), family)
     blocks, classifier = tuple(blocks) or family[0], classifier or family[1]
     if not (blocks and classifier):
         raise ValueError(f"The blocks and the classifier of {name!r} are not known; name them, as in "
                          f"blocks='layer1,layer2,layer3,layer4', classifier='fc'.")
-    if ":" not in name:
-        model = _torchvision_model(name, weights)
-        old = linear_layer(model, classifier)
-        model.set_submodule(classifier, nn.Linear(old.in_features, n_classes, bias=bias))
-    elif weights == "imagenet":
-        raise ValueError(f"weights='imagenet' are torchvision's; {name!r} is your own: load its weights in its "
-                         f"function, or give the path of a state dict.")
-    if weights not in (None, "", "none", "imagenet"):
-        _load_weights(model, Path(weights).expanduser(), classifier)
-    return Backbone(model, blocks, classifier, probe)
+    return blocks, classifier
 
 
-def _torchvision_model(name: str, weights) -> nn.Module:
-    options = {"aux_logits": False, "init_weights": True} if name == "googlenet" and weights != "imagenet" else {}
-    if weights != "imagenet":
+def _wrapped(name: str, model: nn.Module, blocks, classifier: str, probe) -> Backbone:
+    try:
+        return Backbone(model, blocks, classifier, probe)
+    except StructureError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a forward pass may raise anything
+        raise StructureError(f"{name!r} fails on pictures of shape {tuple(probe)}: {_said(error)}; its forward pass "
+                             f"must take them.") from error
+
+
+def _torchvision_model(name: str, weights, load_weights: bool) -> nn.Module:
+    inception = name in ("googlenet", "inception_v3")  # those whose structure hangs on the weights
+    if weights != "imagenet" or not load_weights:
+        options = {"aux_logits": False, "init_weights": load_weights} if name == "googlenet" else {}
+        if inception and weights == "imagenet":
+            options["transform_input"] = True
         return torchvision.models.get_model(name, weights=None, **options)
     entry = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:
@@ -81,25 +107,61 @@ def _torchvision_model(name: str, weights) -> nn.Module:
                          f"a network, put it into {folder}, and run again, or use weights='none'.") from error
 
 
+# A network of one's own
+
+
 def _own_model(name: str, n_classes: int) -> nn.Module:
+    """What the function of one's own gives for n_classes; anything that goes wrong there is told as a ValueError."""
     path, function = name.rsplit(":", 1)
     path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"There is no file {path} for the network {name!r}; write it as 'file.py:function'.")
-    # Under a name that hides no other module, whatever the file is called.
-    spec = importlib.util.spec_from_loader(f"own_{path.stem}", SourceFileLoader(f"own_{path.stem}", str(path)))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, function, None)):
+    make = getattr(_module(path), function, None)
+    if not callable(make):
         raise ValueError(f"{path} has no function {function!r}; write the network as 'file.py:function'.")
-    return getattr(module, function)(n_classes)
+    try:
+        model = make(n_classes)
+    except Exception as error:  # noqa: BLE001 - one's own code may raise anything
+        raise ValueError(f"{function}({n_classes}) of {path} raises {_said(error)}; it is called with the number of "
+                         f"classes and must return the network.") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{function}({n_classes}) of {path} must return the network, a torch.nn.Module, but what it "
+                         f"returns is of type {type(model).__name__}.")
+    return model
+
+
+def _module(path: Path):
+    """The file as a module, under a name that hides no other module, whatever the file is called."""
+    loader = SourceFileLoader(f"own_{path.stem}", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    sys.modules[loader.name] = module
+    try:
+        loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one's own code may raise anything
+        del sys.modules[loader.name]
+        raise ValueError(f"{path} cannot be imported: {_said(error)}; mend it, or install what it needs.") from error
+    return module
+
+
+def _check_outputs(name: str, layer: nn.Linear, n_classes: int) -> None:
+    if layer.out_features != n_classes:
+        raise StructureError(f"{name!r} gives {layer.out_features} outputs for {n_classes} classes; its function is "
+                             f"called with the number of classes, and its classifier must have that many outputs.")
+
+
+def _said(error: BaseException) -> str:
+    """The error's kind and the first line of what it says."""
+    return " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]]).rstrip(": ")
+
+
+# Weights
 
 
 def _load_weights(model: nn.Module, path: Path, classifier: str) -> None:
     if not path.is_file():
         raise ValueError(f"There is no file of weights {path}; give 'none', 'imagenet' or the path of a state dict.")
     state, own = _read_state(path), model.state_dict()
+    _check_finite(state, path)
     state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")
              or (name in own and own[name].shape == tensor.shape)}
     try:
@@ -116,9 +178,17 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         # weights_only: a file of weights must not be able to run code.
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - on bytes that are no weights both may raise nearly anything
         raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}); fetch it again, or save a state "
                          f"dict: torch.save(net.state_dict(), path).") from error
-    if not (isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())):
+    if not (isinstance(state, dict) and all(isinstance(key, str) and isinstance(value, torch.Tensor)
+                                            for key, value in state.items())):
         raise ValueError(f"{path} holds no state dict; make one with torch.save(net.state_dict(), path).")
     return state
+
+
+def _check_finite(state: dict[str, torch.Tensor], source) -> None:
+    bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), "")
+    if bad:
+        raise ValueError(f"The weights of {source} hold NaN or infinite values, first in {bad}; the run that saved "
+                         f"them diverged: take weights from before it did.")

@@ -1,71 +1,256 @@
-"""Runs (one data set, one seed) as jobs: independent, spread over processes, and each kept as soon as it is done."""
+"""A run as data: jobs that say what they need, and Dask's scheduler that runs them, each kept as soon as it is done.
+
+A job is a stage of a study (its network, its prototypes) that is not computed yet, or a notebook. Sums in floating
+point depend on the number of threads, so each job has the same number of them, whatever the number of jobs and
+processors: results depend on neither, nor on the order.
+"""
 from __future__ import annotations
 
-import io
+import asyncio
+import logging
+import os
 import signal
+import sys
+import tempfile
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from graphlib import TopologicalSorter
+from pathlib import Path
+from queue import SimpleQueue
 from time import perf_counter
+from zlib import crc32
 
-import torch
-from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
-
-from paperlib.networks.training import device
-from paperlib.runs.study import Study
+from paperlib import progress
 
 MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
+PATIENCE = 20  # seconds to wait for a scheduler's answer
+ATTEMPTS = 2  # a job whose process dies is begun once more
+DIED = "its process died, as it does when memory runs out; fewer --jobs need less of it"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Of Dask. A job may keep its process busy for long. Jobs wait with the scheduler until a process is free. It never
+# gives up a job: those that merely waited beside one that dies are not to blame.
+SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 10**6,
+            "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
+            "distributed.scheduler.rootish-taskgroup-dependencies": 10**6, "distributed.worker.profile.enabled": False}
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # what a process does first
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work to be done once all that it `needs` (names of jobs) is done. cost: about how many seconds it takes.
+
+    work: a function without arguments that can be pickled; it keeps on disk what it computes.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    cost: float
+    work: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job: what its work returned, or in `error` the sentence of what went wrong."""
+
+    name: str
+    title: str
+    seconds: float = 0.0
+    result: object = None
+    error: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def how_many(jobs: int = 0) -> int:
-    """The number of jobs at a time: `jobs`, or for 0 as many as processors, at most 4; one with an accelerator.
+    """The number of jobs at a time: `jobs`, or for 0 one per processor, at most 4; one with an accelerator.
 
     Raises ValueError for a negative number.
     """
+    from paperlib.networks.training import device
+
     if jobs < 0:
-        raise ValueError(f"jobs is {jobs}; give a positive number, or 0 for one a processor.")
-    return jobs or (1 if device().type != "cpu" else min(cpu_count(), MOST_JOBS))
+        raise ValueError(f"jobs is {jobs}; give a positive number, or 0 for one per processor.")
+    return jobs or (1 if device().type != "cpu" else min(processors(), MOST_JOBS))
 
 
-def waiting(studies: Iterable[Study], tables: bool) -> list[Study]:
-    """The studies whose run is not on disk yet, the longest first, so that no worker is left with one at the end.
+def processors() -> int:
+    """The number of processors that this process may use, as a container or a batch system grants them."""
+    from joblib import cpu_count
 
-    tables: as in `Study.prepare`.
+    return cpu_count()
+
+
+def graph(notebooks: Iterable[tuple[Job, Iterable[tuple[object, str]]]]) -> dict[str, Job]:
+    """All jobs that these notebooks' jobs come to, by name, each after those that it needs.
+
+    notebooks: a notebook's job, and the (study, stage) pairs that it shows. A stage that is computed already is no job.
     """
-    left = [study for study in studies if not study.prepared(tables)]
-    return sorted(left, key=lambda study: -len(study.data.train) * study.data.size**2)
+    found: dict[str, Job] = {}
+    for job, shown in notebooks:
+        needs = {name: None for study, stage in shown for name in _stage(found, study, stage)}
+        found[job.name] = replace(job, needs=(*job.needs, *needs))
+    return found
 
 
-def spread(studies: list[Study], tables: bool, jobs: int = 0, threads: int = 1) -> Iterator[tuple[Study, float, str]]:
-    """Prepare each study (see `Study.prepare`), `jobs` at a time; gives (study, seconds, error), as each is done.
+def _stage(found: dict[str, Job], study, stage: str) -> tuple[str, ...]:
+    """Adds to `found` the job of a study's stage, after those of the stages it needs; () where it is computed."""
+    if study.computed(stage):
+        return ()
+    name = f"{stage}-{crc32(repr(study).encode()):08x}"
+    if name not in found:
+        needs = tuple(need for each in study.STAGES[stage] for need in _stage(found, study, each))
+        title = f"{study.dataset}, seed {study.seed}, {stage}"
+        # A clean copy: a study that has looked at its data would carry all of it to the worker.
+        found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage))
+    return (name,)
 
-    Sums in floating point depend on the number of threads. So each job has `threads` of them, whatever the number of
-    jobs and processors: results depend on neither, nor on the order. error is "" or the sentence of what went wrong;
-    one job's failure leaves the others alone.
+
+def _compute(study, stage: str) -> None:
+    study.compute(stage)
+
+
+def run(graph: Mapping[str, Job], jobs: int = 1, threads: int = 1, scheduler: str = "",
+        told: Callable[[float, float], None] = lambda share, left: None) -> Iterator[Done]:
+    """Do the jobs, `jobs` at a time with `threads` threads each; gives a Done for each, as it ends.
+
+    scheduler: address of a Dask scheduler, whose workers share this machine's storage and have one thread each; empty:
+    processes of this machine. told: hears the share of the work that is done, 0 to 1, and the seconds that are left.
+    A job that fails stops only those that need it. Raises OSError where the scheduler cannot be reached, and
+    graphlib.CycleError where jobs need one another in a circle.
     """
-    numbered = list(enumerate(studies))
-    with warnings.catch_warnings(), parallel_config("loky", n_jobs=how_many(jobs), inner_max_num_threads=threads):
-        # A clean copy each: a study that has looked at its data would carry all of it to the worker.
-        work = (delayed(_one)(i, replace(study), tables, threads) for i, study in numbered)
-        warnings.filterwarnings("ignore", ".*have been cancelled")  # joblib's word for Ctrl-C
-        # A worker that has grown is replaced between two jobs, which loses nothing.
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs")
-        try:
-            with _deaf_to_ctrl_c():
-                results = Parallel(return_as="generator_unordered", batch_size=1)(work)
-            for i, seconds, error in results:
-                yield studies[i], seconds, error
-        finally:
-            # Workers would wait for more for minutes, each with a network and a data set in memory.
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    order = list(TopologicalSorter({name: job.needs for name, job in graph.items()}).static_order())
+    if not order:
+        return
+    with _client(min(jobs, len(order)), threads, scheduler) as (client, attempts):
+        heard, futures, urgency, topic = SimpleQueue(), {}, _urgency(graph, order), f"shares-{client.id}"
+        client.subscribe_topic(topic, lambda event: heard.put(event[1]))
+        for name in order:
+            needed = [futures[need] for need in graph[name].needs]
+            futures[name] = client.submit(_on_a_worker, graph[name], threads, _cache(), topic, attempts, *needed,
+                                          key=(topic, name), priority=urgency[name])
+            futures[name].add_done_callback(partial(lambda name, future: heard.put(name), name))
+        shares, left, start = dict.fromkeys(order, 0.0), len(order), perf_counter()
+        while left:
+            word = heard.get()
+            name, share = (word, 1.0) if isinstance(word, str) else word
+            shares[name] = max(shares[name], share)
+            if isinstance(word, str):
+                left -= 1
+                yield _outcome(graph[name], futures[name])
+            told(*_time_left(graph, shares, perf_counter() - start))
+
+
+def _urgency(graph: Mapping[str, Job], order: list[str]) -> dict[str, int]:
+    """Higher for the job whose longest chain of waiting jobs costs more: no worker is left with one at the end."""
+    chain, after = {}, dict.fromkeys(order, 0.0)
+    for name in reversed(order):
+        chain[name] = graph[name].cost + after[name]
+        for need in graph[name].needs:
+            after[need] = max(after[need], chain[name])
+    ranked = sorted(graph, key=lambda name: -chain[name])  # those that are equal in the order in which they were given
+    return {name: -rank for rank, name in enumerate(ranked)}
+
+
+def _time_left(graph: Mapping[str, Job], shares: Mapping[str, float], elapsed: float) -> tuple[float, float]:
+    done = sum(graph[name].cost * share for name, share in shares.items())
+    share = done / (sum(job.cost for job in graph.values()) or 1.0)
+    return share, elapsed * (1 - share) / share if share else float("inf")
+
+
+def _outcome(job: Job, future) -> Done:
+    """A future's Done; a scheduler of somebody else's gives up a job by itself when workers die."""
+    return Done(job.name, job.title, error=DIED) if future.status in ("error", "cancelled") else future.result()
+
+
+def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, *needed: Done) -> Done:
+    from distributed import get_worker
+    from tqdm import tqdm
+
+    worker = get_worker()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is stopped would leave behind
+    os.environ.update(dict.fromkeys(THREADS, str(threads)), PAPERLIB_CACHE=cache)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    with _attempt(attempts, job.name) as before:
+        if before == ATTEMPTS:
+            return Done(job.name, job.title, error=DIED)
+        return do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Workers that start here never hear Ctrl-C, which a terminal sends to all: stopping them is for this process."""
+def _attempt(folder: str, name: str) -> Iterator[int]:
+    """Gives how often this job was begun before and its process died: the marks that it left in the folder."""
+    if not folder:
+        yield 0
+        return
+    Path(folder, name).mkdir(exist_ok=True)
+    mark, before = Path(folder, name, str(os.getpid())), len(os.listdir(Path(folder, name)))
+    mark.touch()
+    yield before
+    mark.unlink()
+
+
+def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = lambda share: None) -> Done:
+    """Do one job, here and now, unless one that it needs failed. heard: told the share of it that is done."""
+    for each in needed:
+        if each.error:
+            return Done(job.name, job.title, error=f"not run, for it needs what failed: {each.title}")
+    start, result, error = perf_counter(), None, ""
+    with warnings.catch_warnings(record=True) as caught, progress.heard_by(lambda _, share: heard(share)):
+        try:
+            result = job.work()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs go on
+            error = f"{type(problem).__name__}: {' '.join(str(problem).split()) or 'no message'}"
+    said = dict.fromkeys(f"{each.category.__name__}: {' '.join(str(each.message).split())}" for each in caught)
+    return Done(job.name, job.title, perf_counter() - start, result, error, tuple(said))
+
+
+def _cache() -> str:
+    from paperlib.runs import store
+
+    return str(store.folder().resolve())
+
+
+@contextmanager
+def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
+    """A client of the scheduler at that address, or of one of our own with `jobs` processes on this machine alone.
+
+    Beside it, the folder in which the latter's processes mark what they begin.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in a line for the job
+    if scheduler:
+        with Client(scheduler, timeout=PATIENCE) as client:
+            yield client, ""
+        return
+    with tempfile.TemporaryDirectory() as scratch, dask.config.set(SETTINGS):
+        with _ignoring_ctrl_c():  # which a terminal sends to all processes; stopping them is for this one
+            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", memory_limit=0,
+                                   dashboard_address="127.0.0.1:0", local_directory=scratch, preload=[DEAF],
+                                   silence_logs=logging.CRITICAL, env=dict.fromkeys(THREADS, str(threads)))
+        try:
+            with Client(cluster) as client:
+                yield client, scratch
+        finally:
+            with _ignoring_ctrl_c():
+                cluster.sync(_stop, list(cluster.workers.values()))
+                cluster.close()
+
+
+async def _stop(nannies: list) -> None:
+    """Ends the processes, two seconds after they are asked to if they are busy."""
+    await asyncio.gather(*(nanny.close(timeout=2) for nanny in nannies))
+
+
+@contextmanager
+def _ignoring_ctrl_c() -> Iterator[None]:
+    """SIGINT is ignored meanwhile, and by the processes that start meanwhile for all their life."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -74,16 +259,3 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _one(i: int, study: Study, tables: bool, threads: int) -> tuple[int, float, str]:
-    torch.set_num_threads(threads)
-    start, error = perf_counter(), ""
-    try:
-        # Progress bars of several jobs at a time would overwrite one another.
-        with redirect_stderr(io.StringIO()):
-            study.prepare(tables)
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the other jobs go on
-        error = f"{type(problem).__name__}: {' '.join(str(problem).split()) or 'no message'}"
-    return i, perf_counter() - start, error
-

@@ -21,15 +21,16 @@ import torch
 from paperlib.datasets import files
 from paperlib.measures import TABLE1, TABLE2
 from paperlib.networks.training import RECIPES, device
+from paperlib.runs.tables import write_tables
 
 TABLES = {"table1": ("Table 1: average cosines", ("class", "out"), TABLE1),
           "table2": ("Table 2: accuracies in percent", ("train", "test"), TABLE2)}
 # A difference up to this is within tolerance, in cosines and in points; twice our mean's standard error adds to it.
 TOLERANCE = {"table1": 0.05, "table2": 1.0}
-# What the paper used: classes, training and test pictures, pixels, K/C.
+# What the paper used: classes, training and test pictures, pixels, prototypes per class (KMEx in Table 2: five on all).
 PUBLISHED = {"mnist": (10, 60_000, 10_000, 32, 5), "stl10": (10, 5_000, 8_000, 96, 5),
              "cub200": (200, 5_994, 5_794, 224, 10)}
-SAME_ROW = {"KMEx (K/C=5)": "KMEx"}  # Table 2 calls the row KMEx
+KMEX_K, RESTARTS = 5, 10
 FIGURES = {
     "figure1": "Figure 1 of the paper explains a picture of a red-bellied woodpecker by B4 and B234: the concept map, "
                "the training patches nearest to the prototypes, framed in the map's colours, and the attribution in "
@@ -56,46 +57,54 @@ class Cell:
 
 
 def conditions(settings: dict) -> list[str]:
-    """How a run differs from the paper's: each entry is a reason why a number cannot be compared."""
+    """Reasons why no number of a run can be compared with the paper's: how its data and its network differ."""
     name = settings["dataset"]
     if name not in PUBLISHED:
         return ["not one of the paper's data sets"]
     classes, train, test, size, _ = PUBLISHED[name]
-    reasons = []
-    if settings["classes"] != classes:
-        reasons.append(f"{settings['classes']} of {classes} classes")
-    elif (settings["train"], settings["test"]) != (train, test):
-        reasons.append(f"{settings['train']} + {settings['test']} pictures, not {train} + {test}")
-    if settings["backbone"] != "resnet34":
-        reasons.append(f"{settings['backbone'].split(':')[-1]}, not ResNet34")
-    if settings["weights"] != "imagenet":
-        reasons.append("not from torchvision's ImageNet weights")
-    if settings["size"] != size:
-        reasons.append(f"{settings['size']} px, not {size}")
-    if settings["epochs"] != RECIPES[name].epochs:
-        reasons.append(f"{settings['epochs']} epochs, not {RECIPES[name].epochs}")
-    return reasons
+    pictures = settings["train"], settings["test"]
+    differs = {
+        f"{settings['classes']} of {classes} classes": settings["classes"] != classes,
+        f"{pictures[0]} + {pictures[1]} pictures, not {train} + {test}":
+            settings["classes"] == classes and pictures != (train, test),
+        f"{settings['backbone'].split(':')[-1]}, not ResNet34": settings["backbone"] != "resnet34",
+        "not from torchvision's ImageNet weights": settings["weights"] != "imagenet",
+        f"normalisation {settings['normalisation']}, not imagenet": settings["normalisation"] != "imagenet",
+        f"{settings['size']} px, not {size}": settings["size"] != size,
+        f"{settings['epochs']} epochs, not {RECIPES[name].epochs}": settings["epochs"] != RECIPES[name].epochs}
+    return [reason for reason, holds in differs.items() if holds]
+
+
+def row_conditions(which: str, row: str, settings: dict) -> list[str]:
+    """Reasons of one row's own: its prototypes per class, restarts of k-means and epochs of ProtoPNet."""
+    if settings["dataset"] not in PUBLISHED:
+        return []
+    named, explainer = re.search(r"K/C=(\d+)", row), re.fullmatch(r"B\d+", row)
+    k, paper_k = settings["prototypes_per_class"], PUBLISHED[settings["dataset"]][-1]
+    if named:  # Table 1 has a row for each K/C that it compares; Table 2 has one KMEx
+        k, paper_k = int(named[1]), KMEX_K if which == "table2" else int(named[1])
+    differs = {
+        f"K/C = {k}, not {paper_k}": k != paper_k and row not in ("CNN", "Soft-CAM"),
+        f"n_init = {settings['n_init']}, not {RESTARTS}": explainer and settings["n_init"] != RESTARTS,
+        f"{settings['protopnet_epochs']} epochs of ProtoPNet": row == "ProtoPNet" and settings["protopnet_epochs"]}
+    return [reason for reason, holds in differs.items() if holds]
 
 
 def cells(which: str, record: dict) -> list[Cell]:
     """The cells of one table ("table1" or "table2") for one data set, from the .json that its notebook kept."""
-    settings, found = record["settings"], []
+    settings, runs, found = record["settings"], record["numbers"]["runs"], []
     _, columns, published = TABLES[which]
-    for row in record["numbers"]["runs"][0]:
-        reasons = conditions(settings)
-        name = settings["dataset"]
-        if name in PUBLISHED and row[0] == "B" and settings["prototypes_per_class"] != PUBLISHED[name][-1]:
-            reasons.append(f"K/C = {settings['prototypes_per_class']}, not {PUBLISHED[name][-1]}")
-        if row == "ProtoPNet" and settings["protopnet_epochs"]:
-            reasons.append(f"{settings['protopnet_epochs']} epochs of ProtoPNet")
-        theirs = published.get(SAME_ROW.get(row, row) if which == "table2" else row, {}).get(name)
+    for row in runs[0]:
+        reasons = conditions(settings) + row_conditions(which, row, settings)
+        # Table 2 has one row for KMEx, called so.
+        name = "KMEx" if which == "table2" and row.startswith("KMEx") else row
+        theirs = published.get(name, {}).get(settings["dataset"])
         for i, column in enumerate(columns):
-            ours = [run[row] for run in record["numbers"]["runs"]]
-            ours = np.array([run[column] if isinstance(run, dict) else run[i] for run in ours], dtype=float)
-            sd = float(ours.std(ddof=1)) if len(ours) > 1 else 0.0
+            ours = np.array([run[row][column if isinstance(run[row], dict) else i] for run in runs], dtype=float)
+            mean, sd = float(ours.mean()), float(ours.std(ddof=1)) if len(ours) > 1 else 0.0
             known = None if theirs is None else theirs[i]
-            gap = None if known is None else float(ours.mean()) - known
-            found.append(Cell(which, settings["title"], row, column, known, float(ours.mean()), sd, len(ours), gap,
+            gap = None if known is None else mean - known
+            found.append(Cell(which, settings["title"], row, column, known, mean, sd, len(ours), gap,
                               verdict(which, gap, sd, len(ours), reasons)))
     return found
 
@@ -127,7 +136,7 @@ def collect(folder: Path, checkpoints: dict[str, str]) -> tuple[list[Cell], list
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were computed on."""
+    """Processor, system and accelerator that the numbers were computed on, in words."""
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
     found = {"processor": model.group(1) if model else platform.processor() or platform.machine(),
@@ -185,11 +194,9 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
         lines += [f"## {title}", "", *rows, ""]
     lines += [*missing, ""] if missing else []
     for name, words in FIGURES.items():
-        pictures = sorted(Path(folder).glob(f"{name}_[a-z]*.png"))
-        pictures = [p for p in pictures if any(p.stem == f"{name}_{dataset}" for dataset in facts["data sets"])]
-        if pictures:
-            lines += [f"## {name.capitalize().replace('e1', 'e 1').replace('e2', 'e 2')}", "", words, ""]
-            lines += [f"![{p.stem}]({p.name})\n" for p in pictures]
+        pictures = [Path(folder) / f"{name}_{dataset}.png" for dataset in facts["data sets"]]
+        pictures = [f"![{p.stem}]({p.name})\n" for p in pictures if p.is_file()]
+        lines += [f"## Figure {name[-1]}", "", words, "", *pictures] if pictures else []
     lines += ["## What it was run on", "", "| | |", "|---|---|"]
     flat = {key: value for key, value in facts.items() if key != "data sets"}
     lines += [f"| {key} | {value} |" for key, value in flat.items()]
@@ -198,8 +205,10 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
 
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;font-size:.85rem}td,th{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
-td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}"""
+table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
+td,th{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
+td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}
+td:nth-child(2){white-space:nowrap}img{max-width:100%}"""
 
 
 def page(text: str, folder: Path) -> str:
@@ -215,7 +224,7 @@ def page(text: str, folder: Path) -> str:
 
 
 def write(folder: Path, checkpoints: dict[str, str], seconds: dict[str, float]) -> Path:
-    """Write report.md, report.html and report.json into `folder`; returns the first."""
+    """Write report.md, report.html and report.json into `folder`, and its tables' README.md; returns the first."""
     found, missing = collect(folder, checkpoints)
     facts = {"data sets": list(checkpoints), "commit": commit(), **machine(), **files.versions()}
     text = markdown(found, missing, folder, facts, seconds)
@@ -224,4 +233,5 @@ def write(folder: Path, checkpoints: dict[str, str], seconds: dict[str, float]) 
                             ".md": text}.items():
         with files.written_whole(Path(folder) / f"report{suffix}") as temporary:
             temporary.write_text(content)
+    write_tables(folder)
     return Path(folder) / "report.md"

@@ -1,109 +1,92 @@
-from itertools import permutations
+"""The board of notebook 06 on numbers put in by hand, and the choice on validation pictures with a leak planted."""
+from __future__ import annotations
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import adjusted_rand_score
+from small import batch
 
-from paperlib.comparison.choices import connectedness, map_agreement, paired_difference, prototype_shift
-
-
-def test_paired_difference_against_loops():
-    right, other = [1, 1, 0, 0, 1, 0], [1, 0, 1, 1, 1, 0]
-    differences = [b - a for a, b in zip(right, other, strict=True)]
-    mean = sum(differences) / 6
-    error = (sum((d - mean) ** 2 for d in differences) / 5 / 6) ** 0.5
-    assert paired_difference(torch.tensor(right), np.array(other)) == pytest.approx((mean, error))
-    assert paired_difference(right, right) == (0.0, 0.0)
-    for pair in (([1], [0]), ([1, 0], [1, 0, 1]), ([[1, 0]], [[0, 1]])):
-        with pytest.raises(ValueError, match="must be scores of the same two or more pictures"):
-            paired_difference(*pair)
+from paperlib import guards
+from paperlib.comparison import choices
+from paperlib.comparison.choices import ACCURACY, SAME, Board, key
 
 
-def pieces_by_flood(s):
-    """id -> sizes of its pieces, pixel by pixel"""
-    left, found = {(i, j) for i in range(s.shape[0]) for j in range(s.shape[1])}, {}
-    while left:
-        start = left.pop()
-        piece, front = {start}, [start]
-        while front:
-            i, j = front.pop()
-            near = {(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)} & left
-            near = {at for at in near if s[at] == s[start]}
-            left, piece, front = left - near, piece | near, front + list(near)
-        found.setdefault(int(s[start]), []).append(len(piece))
-    return found
+def study(train=(9, 7), grids=((4, 4), (2, 2), (1, 1))):
+    """As much of a Study as the rows need: labels, blocks and the sizes of their feature maps."""
+    labels = torch.repeat_interleave(torch.arange(len(train)), torch.tensor(train))
+    features = [torch.zeros(1, 3, *size) for size in grids]
+    return SimpleNamespace(
+        seed=3, k=2, n_init=1, data=SimpleNamespace(train=SimpleNamespace(labels=labels),
+                                                    test=SimpleNamespace(batch=lambda numbers: batch(1))),
+        trained=SimpleNamespace(blocks=("a", "b", "c"), features=lambda x: features))
 
 
-def test_connectedness_against_flooding():
-    s = np.random.default_rng(0).integers(0, 4, (6, 9, 7)) * 3
-    s[0] = 5
-    expected = [sum(max(sizes) for sizes in pieces_by_flood(one).values()) / one.size for one in s]
-    np.testing.assert_allclose(connectedness(torch.tensor(s)), expected)
-    assert expected[0] == 1 and expected[1] < 0.9
+def scored(accuracies: dict, agreements: dict) -> Board:
+    """A board on which each seed and option has these numbers, picture by picture."""
+    board = Board(study())
+    board.__dict__["pictures"] = {name: {ACCURACY: np.array(accuracies[name], float),
+                                         SAME: np.array(agreements.get(name, accuracies[name]), float)}
+                                  for name in accuracies}
+    seeds = {str(s): key({} if s == 3 else {"random_state": s}) for s in range(3, 6)}
+    board.__dict__["keys"] = {"seed of k-means": seeds, "row": {"usual": key({}), "other": "other"}}
+    return board
 
 
-def test_connectedness_by_hand():
-    # Corners do not connect; the id 0 is an id like any other.
-    assert connectedness(np.array([[[0, 1], [1, 0]], [[0, 0], [1, 1]]])).tolist() == [0.5, 1.0]
+def test_rows_differ_from_the_default_in_one_option_and_hold_it():
+    board = Board(study())
+    assert board.default == {"depth": 3, "part": (7, 0)} and board.name(2) == "B23"
+    assert board.grids == [(4, 4), (1, 1)]
+    for row in [row for row in board.rows if "pictures" not in row and row != "depth"]:
+        assert sorted(map(len, board.rows[row].values())) == [0] + [1] * (len(board.rows[row]) - 1), row
+    assert list(board.rows["seed of k-means"]) == ["3", "4", "5", "6", "7"]
+    assert board.rows["resolution (eq. 7)"]["last block's"] == {"resolution": (1, 1)}
+    assert list(board.rows["depth"]) == ["B3", "B23", "B23, no factor", "B123", "B123, no factor"]
 
 
-def rand_by_pairs(a, b):
-    pairs = [(a[i] == a[j], b[i] == b[j]) for i in range(len(a)) for j in range(i)]
-    both, first, second = (sum(x) for x in zip(*[(x and y, x, y) for x, y in pairs], strict=True))
-    chance = first * second / len(pairs)
-    return (both - chance) / ((first + second) / 2 - chance)
+def test_parts_of_one_size_have_no_picture_in_common():
+    board = Board(study(train=(9, 8)), train_per_class=4)
+    assert choices.parts(board, {}) == {1: {"part": (1, 0)}, 2: {"part": (2, 0)}, 4: {}, 8: {"part": (8, 0)}}
+    assert choices.parts(board, {}, other=True) == {n: {"part": (n, n)} for n in (1, 2, 4)}
+    assert list(choices.parts(board, {"depth": 1})) == [4, 8]  # one cell per picture: too few for k-means
 
 
-def test_map_agreement_against_pairs_of_pixels():
-    rng = np.random.default_rng(1)
-    s, t = rng.integers(0, 3, (4, 4, 6)), rng.integers(0, 3, (4, 2, 3))
-    stretched = t.repeat(2, axis=1).repeat(2, axis=2)
-    expected = [rand_by_pairs(a.ravel(), b.ravel()) for a, b in zip(s, stretched, strict=True)]
-    np.testing.assert_allclose(map_agreement(s, t), expected)
-    np.testing.assert_allclose(map_agreement(t, s), expected)
-    np.testing.assert_allclose(map_agreement(s, 7 - s), 1)  # names do not matter
+def test_difference_adds_the_luck_of_k_means_to_the_error():
+    board = scored({"[]": [0, 100, 100, 0], "[('random_state', 4)]": [100, 100, 100, 0],
+                    "[('random_state', 5)]": [0, 100, 0, 0], "other": [100, 100, 100, 100]}, {})
+    assert board.luck[ACCURACY] == pytest.approx(25)  # of 50, 75 and 25
+    gap, error = board.difference("other")
+    assert gap == 50
+    assert error == pytest.approx(np.hypot(np.std([100, 0, 0, 100], ddof=1) / 2, 25 * 2**0.5))
+    assert board.difference("[]") == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("ids", [1, 2, 30])
-def test_map_agreement_is_the_adjusted_rand_score(ids):
-    s, t = np.random.default_rng(3).integers(0, ids, (2, 5, 6, 4))
-    t[0], t[1], s[2] = s[0], 0, 4
-    s[3], t[3] = np.arange(24).reshape(6, 4), np.arange(24).reshape(6, 4)
-    expected = [adjusted_rand_score(a.ravel(), b.ravel()) for a, b in zip(s, t, strict=True)]
-    np.testing.assert_allclose(map_agreement(s, t), expected)
-    assert map_agreement(s[:, :1, :1], t[:, :1, :1]).tolist() == [1.0] * 5  # one pixel, one segment
+@pytest.mark.parametrize("accuracy, agreement, by_accuracy, by_map", [
+    ([100, 100, 100, 100], [0.9, 0.9, 0.9, 0.9], ["other"], []), ([0, 0, 0, 0], [1, 1, 1, 1], ["other"], []),
+    ([50, 50, 50, 50], [0.1, 0.1, 0.1, 0.1], [], ["other"])])
+def test_changed_is_more_than_three_errors_and_of_a_map_less_agreement(accuracy, agreement, by_accuracy, by_map):
+    seeds = {f"[('random_state', {s})]": [50, 50, 50, 50 + s] for s in (4, 5)}
+    board = scored({"[]": [50, 50, 50, 50], **seeds, "other": accuracy},
+                   {"[]": [1] * 4, **{name: [0.9, 0.9, 0.8, 0.9] for name in seeds}, "other": agreement})
+    assert board.changed("row", board.difference) == by_accuracy
+    assert board.changed("row", board.map_change) == by_map
 
 
-def test_maps_bad_input():
-    maps = np.zeros((2, 4, 4), dtype=int)
-    for bad in (maps[0], maps[:0], maps * 0.5):
-        with pytest.raises(ValueError, match=r"must be non-empty maps \(n, H, W\) of whole-number ids"):
-            connectedness(bad)
-    with pytest.raises(ValueError, match="give the same pictures' maps"):
-        map_agreement(maps, maps[:1])
-    with pytest.raises(ValueError, match="one must be at least as fine as the other both ways"):
-        map_agreement(maps, np.zeros((2, 8, 2), dtype=int))
+def test_choose_takes_the_largest_penalty_within_an_error_of_the_best():
+    pictures = type("Validation", (list,), {"split": "validation"})(range(100))  # sqrt(.8 x .2 / 100) = .04
+    accuracies = {0.0: 0.78, 1e-4: 0.80, 1e-3: 0.77, 1e-2: 0.75, 1e-1: 0.1}
+    assert choices.choose(accuracies, pictures) == 1e-3
+    assert choices.choose(accuracies, pictures, allowed=0) == 1e-4
+    assert choices.choose(accuracies, pictures, allowed=2) == 1e-2
+    for bad in ({}, {0.0: 78.0}, {0.0: float("nan")}):
+        with pytest.raises(ValueError, match="give each penalty's, as a fraction"):
+            choices.choose(bad, pictures)
 
 
-def test_prototype_shift_against_all_matchings():
-    labels = np.array([0, 0, 1, 1, 2, 2] * 2)  # four per class
-    P = np.random.default_rng(0).normal(size=(12, 5)) + 2 * np.eye(5)[labels]
-    Q = P + np.random.default_rng(2).normal(size=P.shape)
-    shift = prototype_shift(torch.tensor(P), Q, labels)
-    for c in (0, 1, 2):
-        p, q = P[labels == c], Q[labels == c]
-        unit = np.mean([min(np.linalg.norm(p[i] - p[j]) for j in range(4) if j != i) for i in range(4)])
-        ways = [[np.linalg.norm(a - q[j]) for a, j in zip(p, order, strict=True)] for order in permutations(range(4))]
-        np.testing.assert_allclose(shift[labels == c], np.array(min(ways, key=sum)) / unit)
-
-
-def test_prototype_shift_knows_no_order_and_needs_two():
-    P = np.array([[0.0, 0], [2, 0], [0, 5], [0, 9]])
-    assert prototype_shift(P, P[[1, 0, 3, 2]], [0, 0, 1, 1]).tolist() == [0, 0, 0, 0]
-    np.testing.assert_allclose(prototype_shift(P, P + [0, 1], [0, 0, 1, 1]), [0.5, 0.5, 0.25, 0.25])
-    for labels, message in [([0, 0, 0, 1], "class 1 needs two"), ([0, 0], "do not fit one another")]:
-        with pytest.raises(ValueError, match=message):
-            prototype_shift(P, P, labels)
-    with pytest.raises(ValueError, match="class 0 needs two or more different"):
-        prototype_shift(P * 0, P, [0, 0, 0, 0])
+def test_a_choice_on_test_pictures_is_refused():
+    test = type("Test", (list,), {"split": "test"})(range(100))
+    with pytest.raises(guards.LeakError, match="must not be used for choosing a penalty"):
+        choices.choose({0.0: 0.78, 1e-3: 0.77}, test)
+    with pytest.raises(guards.LeakError):
+        choices.choose({0.0: 0.78, 1e-3: 0.77}, torch.utils.data.Subset(test, range(10)))

@@ -1,6 +1,9 @@
 """The contest: its truth by hand, each method beside its score, kept results, and data without truth."""
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +21,9 @@ def study():
     return BIRDS
 
 
-def test_task_is_what_the_network_gets_right_and_its_truth_the_masks(study):
+def test_task_is_what_the_network_classifies_correctly_and_its_truth_the_masks(study):
     test, todo = study.data.test, contest.task(study)
-    assert len(contest.task(study, only_right=False).numbers) == 16 > len(todo.numbers) > 1
+    assert len(contest.task(study, only_correct=False).numbers) == 16 > len(todo.numbers) > 1
     logits = study.trained(test.batch(range(len(test))))
     right = (logits.argmax(1) == test.labels).nonzero().flatten()
     assert torch.equal(todo.numbers, right)
@@ -32,15 +35,17 @@ def test_task_is_what_the_network_gets_right_and_its_truth_the_masks(study):
 
 
 def test_task_takes_the_first_of_each_class(study):
-    one = contest.task(study, 1, only_right=False)
+    one = contest.task(study, 1, only_correct=False)
     assert one.numbers.tolist() == list(range(0, 16, 2))
-    assert contest.task(study, 1, most=3, only_right=False).numbers.tolist() == [0, 8, 14]
+    assert contest.task(study, 1, most=3, only_correct=False).numbers.tolist() == [0, 8, 14]
 
 
 def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
     study = Study(dataset="cub200", data_root=str(dotted_cub), allow_subset=True, size=64)
     labels, test = contest.part_labels(study, [0]), study.data.test
     x1, y1, w, h = test.boxes[0].tolist()
+    boxes = contest.true_boxes(study, contest.Task(torch.tensor([0]), None, None))
+    assert boxes.tolist() == [[x1, y1, x1 + w, y1 + h]]
     radius, side = contest.DISC * 64, range(64)
     for r in side:
         for c in side:
@@ -52,10 +57,15 @@ def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
     assert (labels > 0).any()
 
 
-def test_contest_scores_each_method_and_keeps_it(study, monkeypatch):
-    test = study.data.test
-    few = contest.Task(torch.arange(3), test.labels[:3], test.labels[:3] + 1, test.masks[:3] > 0, test.masks[:3] > 3)
+@pytest.fixture
+def few(study, monkeypatch):
+    """Three pictures, and RISE with few masks."""
     monkeypatch.setattr(contest.baselines, "RISE_MASKS", 4)
+    test = study.data.test
+    return contest.Task(torch.arange(3), test.labels[:3], test.labels[:3] + 1, test.masks[:3] > 0, test.masks[:3] > 3)
+
+
+def test_contest_scores_each_method_and_keeps_it(study, few, monkeypatch):
     found = contest.contest(study, few, steps=2)
     assert list(found)[:5] == ["B4", "B34", "B234", "Soft-CAM", "saliency"] and "RISE" in found
     x, target = study.data.test.batch(few.numbers), few.target
@@ -70,6 +80,55 @@ def test_contest_scores_each_method_and_keeps_it(study, monkeypatch):
     monkeypatch.setattr(contest, "_scored", None)  # what is kept is not computed again
     again = contest.contest(study, few, steps=2)
     assert all(np.array_equal(again[m][s], found[m][s], equal_nan=True) for m in found for s in found[m])
+
+
+def only(monkeypatch, *names):
+    """The contest of these methods alone."""
+    every = contest.methods
+    monkeypatch.setattr(contest, "methods", lambda study: {name: every(study)[name] for name in names})
+
+
+def test_inverted_masks_are_another_contest(study, few, monkeypatch):
+    only(monkeypatch, "edges")
+    found, other = contest.contest(study, few, 1), contest.contest(study, replace(few, object=~few.object), 1)
+    np.testing.assert_allclose(found["edges"]["mass, object"] + other["edges"]["mass, object"], 1)
+    np.testing.assert_array_equal(found["edges"]["mass, parts"], other["edges"]["mass, parts"])
+
+
+def test_other_constants_and_another_softcam_are_another_contest(study, few, monkeypatch):
+    only(monkeypatch, "occlusion", "Soft-CAM")
+    keys = []
+
+    def kept(self, kind, inputs, compute):
+        keys.append((inputs["method"], json.dumps(inputs)))
+        return {}
+    monkeypatch.setattr(Study, "kept", kept)
+    contest.contest(study, few, 1)
+    for name in ("IG_STEPS", "WINDOW", "STRIDE", "RISE_MASKS", "RISE_CELLS", "RISE_KEPT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(contest.baselines, name, 3)
+            contest.contest(study, few, 1)
+    assert len(set(keys)) == len(keys) == 14
+    with torch.no_grad():
+        bias = next(study.softcam.parameters())
+        bias += 1
+        contest.contest(study, few, 1)
+        bias -= 1
+    assert [method for method, _ in sorted(set(keys[14:]) - set(keys[:14]))] == ["Soft-CAM"]
+
+
+def test_pictures_without_truth_get_the_scores_that_need_none(monkeypatch):
+    study = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, n_init=1, prototypes_per_class=2)
+    only(monkeypatch, "B4", "edges")
+    todo = contest.task(study, 1, most=4, only_correct=False)
+    assert todo.object is None and todo.parts is None and contest.true_boxes(study, todo) is None
+    found = contest.contest(study, todo, 2)
+    assert tuple(found["B4"]) == contest.scored(study) == ("deletion", "insertion", "verdict changes", "Gini")
+    x = study.data.test.batch(todo.numbers)
+    att = contest.methods(study)["edges"](study.trained, x, todo.target)
+    np.testing.assert_allclose(found["edges"]["Gini"], scores.gini(att), rtol=1e-4)
+    with pytest.raises(ValueError, match="digits has no masks or boxes: take the birds or CUB-200"):
+        contest.concept_contest(study, [1])
 
 
 def test_costs_are_multiples_of_a_forward_pass(study, monkeypatch):
@@ -97,16 +156,16 @@ def test_concept_contest_scores_maps_and_the_floor(study):
 
 def test_pooled_is_the_mean_over_the_networks_that_scored_a_picture():
     def one(numbers, values):
-        todo = contest.Task(torch.tensor(numbers), *[None] * 4)
+        todo = contest.Task(torch.tensor(numbers), None, None)
         return todo, {"a": {"Gini": np.array(values)}}
     found = contest.pooled([one([4, 7], [1.0, 3.0]), one([7, 9], [5.0, np.nan])])
     np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 4.0, np.nan])
 
 
-def test_unlike_needs_an_interval_without_zero():
+def test_sign_of_difference_needs_an_interval_without_zero():
     x = np.random.default_rng(0).normal(size=200)
-    assert contest.unlike(x + 1, x) == 1 and contest.unlike(x - 1, x) == -1 and contest.unlike(x, x) == 0
-    assert contest.unlike(x, x[::-1]) == 0
+    sign = contest.sign_of_difference
+    assert sign(x + 1, x) == 1 and sign(x - 1, x) == -1 and sign(x, x) == 0 and sign(x, x[::-1]) == 0
 
 
 def test_table_has_means_within_their_intervals():
@@ -119,10 +178,5 @@ def test_a_network_that_is_never_right(study, monkeypatch):
     Z, y = study.embeddings("test")
     monkeypatch.setattr(Study, "embeddings", lambda *_: (Z * 0 - 1e3, y))
     monkeypatch.setattr(study.trained, "classify", lambda z: torch.eye(8)[(torch.as_tensor(y) + 1) % 8])
-    with pytest.raises(ValueError, match="gets 0 of these pictures of eight sparrows right, too few"):
+    with pytest.raises(ValueError, match="0 of these pictures of eight sparrows are classified correctly, too few"):
         contest.task(study)
-
-
-def test_data_without_truth():
-    with pytest.raises(ValueError, match="digits has no masks or boxes: take the birds or CUB-200"):
-        contest.task(Study(dataset="digits"))

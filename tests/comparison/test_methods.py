@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from small import Net, backbone, batch
@@ -41,13 +42,56 @@ def test_integrated_gradients_sum_to_the_gain_over_the_mean_colour():
     torch.testing.assert_close(found, gain, atol=2e-3, rtol=1e-2)
 
 
-def test_occlusion_finds_the_only_pixels_that_count():
-    class Corner(Net):
-        def forward(self, x):
-            return super().forward(x * (torch.arange(16) < 4).to(x))
+def slow_occlusion(net, picture, c, window, stride):
+    """The logit's fall for each window, in loops: a pixel's value is the mean over the windows that cover it."""
+    height, width = picture.shape[1:]
+    total, times, logit = torch.zeros(height, width), torch.zeros(height, width), net(picture[None])[0, c]
+    for top in range(0, height - window + stride, stride):
+        for left in range(0, width - window + stride, stride):
+            hidden = picture.clone()
+            hidden[:, top:top + window, left:left + window] = 0.0  # the mean colour, in normalised units
+            total[top:top + window, left:left + window] += logit - net(hidden[None])[0, c]
+            times[top:top + window, left:left + window] += 1
+    return total / times
 
-    found = baselines.occlusion(backbone(Corner), batch() + 2, TARGET)
-    assert found[:, :, :4].abs().max() > 0 and found[:, :, 8:].abs().max() == 0
+
+@pytest.mark.parametrize("size", [(16, 16), (18, 21)])
+@torch.no_grad()
+def test_occlusion_against_a_loop_over_windows(size):
+    net, x = backbone(), torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(1))
+    for target in (torch.tensor([0, 2, 1]), torch.tensor([1, 0, 2])):
+        expected = torch.stack([slow_occlusion(net, x[i], target[i], 4, 2) for i in range(3)])
+        assert expected.min() < -1e-3 and expected.max() > 1e-3
+        torch.testing.assert_close(baselines.occlusion(net, x, target), expected, atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_rise_against_a_loop_over_masks():
+    net, x = backbone(), batch(2)
+    masks = baselines._masks(12, (16, 16), 3)
+    assert masks.min() >= 0 and masks.max() <= 1 and 0.3 < masks.mean() < 0.7  # 1 is seen, half of the picture
+    for target in ([0, 2], [2, 1]):
+        found = baselines.rise(net, x, torch.tensor(target), masks=12, seed=3)
+        for i, c in enumerate(target):
+            total = torch.zeros(16, 16, dtype=torch.float64)
+            for mask in torch.as_tensor(masks):
+                p = net(x[i:i + 1] * mask).softmax(1)[0, c].double()
+                total += p * (mask.double() - 0.5)
+            torch.testing.assert_close(found[i].double(), total / total.abs().max(), atol=1e-5, rtol=1e-4)
+
+
+def test_integrated_gradients_against_a_loop_over_the_way():
+    net, x = backbone().model.eval(), batch(2)
+    nodes, weights = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(8))
+    for target in ([0, 2], [2, 1]):
+        expected = torch.zeros(2, 16, 16)
+        for i, c in enumerate(target):
+            for node, weight in zip((1 + nodes) / 2, weights / 2, strict=True):
+                on_the_way = (x[i:i + 1] * node).float().requires_grad_()
+                slope, = torch.autograd.grad(net(on_the_way)[0, c], on_the_way)
+                expected[i] += (weight * slope * x[i:i + 1])[0].sum(0)
+        found = baselines.integrated_gradients(backbone(), x, torch.tensor(target), steps=8)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_rise_is_seeded_and_prefers_what_counts():
@@ -139,7 +183,9 @@ def test_frozen_weights_and_no_grad_are_no_hindrance(name):
     (batch(side=3), 0, "3 x 3 pixels are smaller than the network's stride, 4"),
     (batch()[0], 0, r"a non-empty float batch \(n, 3, H, W\), but x is \(3, 16, 16\)"),
     (batch()[:0], 0, "a non-empty float batch"),
-    (batch().byte(), 0, "of torch.uint8")])
+    (batch().byte(), 0, "of torch.uint8"),
+    (batch().index_fill(0, torch.tensor([1, 3]), torch.nan), 0, r"pictures \[1, 3\] of the batch hold NaN or infinite"),
+    (batch() / 0, 0, "hold NaN or infinite")])
 def test_refused(name, x, target, message):
     with pytest.raises(ValueError, match=message):
         (METHODS | {"saliency": saliency_map})[name](backbone(), x, target)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from paperlib.datasets import birds
+from paperlib.datasets.birds import painting, scenes, species
 
 SPARROWS = [k for k, s in enumerate(birds.SPECIES) if s.is_sparrow]
 PLAIN = {"background": 0, "mirror": 0, "size": 720, "x": 0, "y": 0, "tilt": 0, "nod": 0, "tail": 0, "light": 256,
          "warmth": 0, "sun": 0}
 
 
-def same_scene(species: int, size: int = 96):
+def same_scene(number: int, size: int = 96):
     """A species in one fixed scene, so that two pictures differ by their species alone."""
-    image, mask = birds._render(birds.SPECIES[species], PLAIN, birds._words(0, 0, 0), size)
+    image, mask = painting.render(birds.SPECIES[number], PLAIN, scenes.words_of(0, 0, 0), size)
     return image.astype(int), mask
 
 
@@ -52,7 +56,7 @@ def test_sparrows_share_a_palette_and_their_nearest_differ_in_one_to_three_parts
     np.fill_diagonal(parts, 99)
     assert parts.min() >= 1
     assert parts.min(axis=1).max() <= 3
-    colours = {birds._look(birds.SPECIES[k], c)[0] for k in SPARROWS for c in birds.COLUMNS}
+    colours = {species.look(birds.SPECIES[k], c)[0] for k in SPARROWS for c in birds.COLUMNS}
     assert colours <= {"brown", "dark", "rufous", "buff", "grey", "white", "black", "horn", "pink"}
     assert {birds.SPECIES[k].build for k in SPARROWS} == {"sparrow"}
 
@@ -75,28 +79,27 @@ def test_a_part_that_takes_its_neighbours_colour_counts_as_different():
 
 # --- parts in the pictures -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("a", SPARROWS)
-def test_two_sparrows_in_one_scene_differ_at_their_distinguishing_parts_and_only_there(a):
-    image_a, mask_a = same_scene(a)
-    for b in SPARROWS[:a]:
-        image_b, mask_b = same_scene(b)
+def test_two_sparrows_in_one_scene_differ_at_their_distinguishing_parts_and_only_there():
+    seen = {a: same_scene(a) for a in SPARROWS}
+    for a, b in itertools.combinations(SPARROWS, 2):
+        (image_a, mask_a), (image_b, mask_b) = seen[a], seen[b]
         changed = np.abs(image_a - image_b).max(axis=-1) > 32
         parts = [birds.PARTS.index(p) for p in birds.distinguishing_parts(a, b)]
         for part in parts:
-            assert (changed & ((mask_a == part) | (mask_b == part))).sum() >= 8, birds.PARTS[part]
+            assert (changed & ((mask_a == part) | (mask_b == part))).sum() >= 8, (a, b, birds.PARTS[part])
         where = np.isin(mask_a, parts) | np.isin(mask_b, parts)
-        assert not (changed & ~near(where, 3)).any()
+        assert not (changed & ~near(where, 3)).any(), (a, b)
 
 
-@pytest.mark.parametrize("species", range(len(birds.SPECIES)))
-def test_every_part_is_visible_in_every_picture(species):
-    for index in range(6):
-        _, mask, _ = birds.draw(species, index)
-        count = np.bincount(mask.ravel(), minlength=len(birds.PARTS))
-        assert count[1:].min() >= 12, birds.PARTS[1 + count[1:].argmin()]
-        assert len(count) == len(birds.PARTS)
-        columns = np.flatnonzero((mask > 0).any(axis=0))
-        assert 0.5 <= (columns[-1] - columns[0] + 1) / 96 <= 0.95
+def test_every_part_is_visible_in_every_picture():
+    for number in range(len(birds.SPECIES)):
+        for index in range(6):
+            _, mask, _ = birds.draw(number, index)
+            count = np.bincount(mask.ravel(), minlength=len(birds.PARTS))
+            assert count[1:].min() >= 12, (number, birds.PARTS[1 + count[1:].argmin()])
+            assert len(count) == len(birds.PARTS)
+            columns = np.flatnonzero((mask > 0).any(axis=0))
+            assert 0.5 <= (columns[-1] - columns[0] + 1) / 96 <= 0.95
 
 
 def test_the_bird_does_not_change_the_background_around_it():
@@ -110,7 +113,7 @@ def test_the_bird_does_not_change_the_background_around_it():
 def test_mask_holds_the_part_of_the_most_fine_pixels():
     canvas = np.random.default_rng(0).integers(0, 6, (40, 40)).astype(np.uint8)
     part = np.array([0, 3, 3, 5, 0, 7])
-    mask = birds._mask(canvas, part, 10)
+    mask = painting._mask(canvas, part, 10)
     for i in range(10):
         for j in range(10):
             block = part[canvas[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]].ravel().tolist()
@@ -123,8 +126,8 @@ def test_spans_are_the_pixels_whose_centres_lie_inside_the_curve():
     rng = np.random.default_rng(1)
     points = rng.integers(-100, 700, (19, 2))  # two shapes, partly outside a canvas of 32 x 32 fine pixels
     count = np.array([7, 12])
-    ring, _ = birds._smooth(points, count)
-    shape, first, behind = birds._spans(points, count, 32)
+    ring, _ = painting._smooth(points, count)
+    shape, first, behind = painting._spans(points, count, 32)
     for s, corners in enumerate((ring[:28], ring[28:])):
         got = np.zeros(32 * 32, dtype=bool)
         for i, j in zip(first[shape == s], behind[shape == s], strict=True):
@@ -136,7 +139,7 @@ def test_spans_are_the_pixels_whose_centres_lie_inside_the_curve():
 
 def test_the_curve_passes_through_its_points_and_a_point_named_twice_is_a_corner():
     points = np.array([[0, 0], [0, 0], [1600, 0], [1600, 0], [800, 900], [800, 900]])
-    ring, ends = birds._smooth(points, np.array([6]))
+    ring, ends = painting._smooth(points, np.array([6]))
     assert (ring[::4] == points).all()
     assert (ends[:-1] == ring[1:]).all() and (ends[-1] == ring[0]).all()
     assert (ring[4:8, 1] == 0).all()  # straight between two corners
@@ -146,12 +149,13 @@ def test_the_curve_passes_through_its_points_and_a_point_named_twice_is_a_corner
 
 def test_scene_does_not_read_the_species(monkeypatch):
     before = [birds.draw(3, i, seed=5)[2] for i in range(4)]
-    monkeypatch.setattr(birds, "SPECIES", birds.SPECIES[::-1])
+    monkeypatch.setattr(species, "SPECIES", birds.SPECIES[::-1])
     assert [birds.draw(3, i, seed=5)[2] for i in range(4)] == before
 
 
 def test_scene_is_spread_evenly_within_each_species_and_within_its_bounds():
-    draws = np.array([[list(birds._scene(birds._words(0, s, i)).values()) for i in range(200)] for s in range(12)])
+    draws = np.array([[list(scenes.scene_of(scenes.words_of(0, s, i)).values()) for i in range(200)]
+                      for s in range(12)])
     low, high = np.array(list(birds.SCENE.values())).T
     assert (draws >= low).all() and (draws <= high).all()
     assert (draws.min(axis=(0, 1)) <= low + (high - low) * 0.02).all()
@@ -163,7 +167,7 @@ def test_scene_is_spread_evenly_within_each_species_and_within_its_bounds():
 
 
 def test_draws_of_the_scene_are_uncorrelated():
-    draws = np.array([list(birds._scene(birds._words(1, s, i)).values()) for i in range(200) for s in range(10)])
+    draws = np.array([list(scenes.scene_of(scenes.words_of(1, s, i)).values()) for i in range(200) for s in range(10)])
     r = np.corrcoef(draws.T)
     assert np.abs(r - np.eye(len(r))).max() < 0.1
 
@@ -200,8 +204,8 @@ def test_set_holds_what_draw_gives_in_runs_of_species():
     assert images.shape == (4, 32, 32, 3) and masks.shape == (4, 32, 32)
     assert labels.dtype == backgrounds.dtype == np.int64
     assert labels.tolist() == [7, 7, 2, 2]
-    for k, (species, index) in enumerate([(7, 10), (7, 11), (2, 10), (2, 11)]):
-        image, mask, scene = birds.draw(species, index, seed=4, size=32)
+    for k, (number, index) in enumerate([(7, 10), (7, 11), (2, 10), (2, 11)]):
+        image, mask, scene = birds.draw(number, index, seed=4, size=32)
         assert (images[k] == image).all() and (masks[k] == mask).all() and backgrounds[k] == scene["background"]
 
 
@@ -246,8 +250,8 @@ def test_bad_input_is_told_in_one_sentence(call, sentence):
 
 def fingerprint(size: int) -> str:
     digest = hashlib.sha256()
-    for species, index, background in ((0, 0, 0), (13, 5, 1), (20, 2, 2), (27, 7, 3), (32, 10_000, None)):
-        image, mask, scene = birds.draw(species, index, seed=7, size=size, background=background)
+    for number, index, background in ((0, 0, 0), (13, 5, 1), (20, 2, 2), (27, 7, 3), (32, 10_000, None)):
+        image, mask, scene = birds.draw(number, index, seed=7, size=size, background=background)
         digest.update(image.tobytes() + mask.tobytes() + repr(scene).encode())
     return digest.hexdigest()[:32]
 
@@ -258,3 +262,8 @@ GOLDEN = {96: "06d54b9e78daf9dd6225aa2622892e08", 64: "820f28fb593ab79b2d0978958
 @pytest.mark.parametrize("size", GOLDEN)
 def test_pixels_are_those_of_every_other_machine(size):
     assert fingerprint(size) == GOLDEN[size]
+
+
+def test_only_the_table_loads_pandas():
+    code = "import sys; from paperlib.datasets import birds; assert 'pandas' not in sys.modules; birds.table()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,15 +1,22 @@
-"""Boxes and parts of CUB-200-2011: they lie where the bird is in the prepared picture, whatever the file's shape."""
+"""CUB-200-2011: its lists, its pictures, and boxes and parts that lie where the bird is in the prepared picture."""
 from __future__ import annotations
+
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import CUB_PARTS, CUB_SIDES
 
+from paperlib.datasets import cub
 from paperlib.datasets import load as data
+from paperlib.datasets.downloads import Archive
 
 SIZE = 56
 
+
+# Boxes and parts
 
 def load(root, **options):
     return data.load("cub200", root, size=SIZE, allow_subset=True, **options)
@@ -101,3 +108,169 @@ def test_unreadable_pictures_are_found(dotted_cub):
     path.write_bytes(path.read_bytes()[:-30])
     split.raw[1].write_text("no picture")
     assert split.unreadable(progress=False) == [split.raw[1], path]
+
+
+# CUB-200
+
+CLASSES = {"1": "118.House_Sparrow", "2": "200.Common_Yellowthroat", "3": "021.Eastern_Towhee"}
+COLOURS = {"1": (255, 0, 0), "2": (0, 255, 0), "3": (0, 0, 255)}
+PER_CLASS = 4
+
+
+def picture_of(class_id: str, k: int):
+    """(file ending, picture): JPEGs, but for one grey, one CMYK and one RGBA PNG under the name of a JPEG."""
+    picture = Image.new("RGB", (60, 40), COLOURS[class_id])
+    kind = {("1", 1): "L", ("2", 1): "CMYK", ("3", 1): "RGBA"}.get((class_id, k), "RGB")
+    return picture.convert(kind), "PNG" if kind == "RGBA" else "JPEG"
+
+
+@pytest.fixture
+def cub_root(tmp_path):
+    """A small CUB-200 in the official layout: three classes of four pictures, two of them for training."""
+    folder = tmp_path / "CUB_200_2011"
+    rows = [(c, k) for c in CLASSES for k in range(PER_CLASS)]
+    images, labels, split = [], [], []
+    for number, (c, k) in enumerate(rows, start=1):
+        name = f"{CLASSES[c]}/Bird_{k}.jpg"
+        (folder / "images" / CLASSES[c]).mkdir(parents=True, exist_ok=True)
+        picture, kind = picture_of(c, k)
+        picture.save(folder / "images" / name, kind)
+        images.append(f"{number} {name}")
+        labels.append(f"{number} {c}")
+        split.append(f"{number} {int(k < 2)}")
+    lists = {"images": images, "image_class_labels": labels, "train_test_split": split,
+             "classes": [f"{c} {name}" for c, name in CLASSES.items()]}
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def load_part(root, **options):
+    return data.load("cub200", root, allow_subset=True, **options)
+
+
+def test_cub_part_is_taken_only_when_asked_for(cub_root):
+    with pytest.raises(data.DataError, match=r"holds 3 classes, 6 train and 6 test pictures of CUB-200-2011 instead of "
+                                             r"200 classes, 5,994 train and 5,794 test pictures; .*set allow_subset"):
+        data.load("cub200", cub_root)
+
+
+def test_cub_part_says_so_in_its_title(cub_root):
+    dataset = load_part(cub_root)
+    assert dataset.title == "CUB, 3 of 200 classes" and dataset.size == 224
+    assert dataset.classes == ("House Sparrow", "Common Yellowthroat", "Eastern Towhee")
+    assert dataset.train.labels.tolist() == dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_cub_title_of_a_part_by_pictures(cub_root, monkeypatch):
+    monkeypatch.setitem(cub.SIZES, "classes", 3)
+    assert load_part(cub_root).title == "CUB-200, 6 + 6 pictures"
+    with pytest.raises(data.DataError, match="holds 3 classes, 6 train .* instead of 3 classes, 5,994 train"):
+        data.load("cub200", cub_root)
+    monkeypatch.setattr(cub, "SIZES", {"classes": 3, "train": 6, "test": 6})
+    assert data.load("cub200", cub_root).title == "CUB-200"
+
+
+def test_official_sizes_of_cub():
+    assert cub.SIZES == {"classes": 200, "train": 5_994, "test": 5_794}
+    assert (cub.ARCHIVE.bytes, cub.ARCHIVE.md5) == (1_150_585_339, "97eceeb196236b17998738112f37df78")
+
+
+def test_cub_class_without_a_training_picture(cub_root):
+    classes = cub_root / "CUB_200_2011" / "classes.txt"
+    classes.write_text(classes.read_text() + "4 004.Groove_billed_Ani\n")
+    with pytest.raises(data.DataError, match="CUB, 4 of 200 classes has no training picture of Groove billed Ani; add"):
+        load_part(cub_root)
+
+
+def test_cub_pictures_of_every_mode_come_as_rgb(cub_root):
+    train = load_part(cub_root, size=28).train
+    for i, label in enumerate(train.labels.tolist()):
+        pixels = train.pixels(i)
+        assert pixels.shape == (3, 28, 28) and pixels.dtype == torch.uint8
+        if i != 1:  # the grey one
+            assert pixels.float().mean((1, 2)).argmax() == label
+    grey = train.pixels(1).float().mean((1, 2))
+    assert grey.max() - grey.min() < 2
+    assert train.batch(range(6)).shape == (6, 3, 28, 28)
+
+
+def test_cub_crop_is_the_middle_of_the_resized_picture(cub_root):
+    path = cub_root / "CUB_200_2011" / "images" / CLASSES["1"] / "Bird_0.jpg"
+    # Column j holds the value j; the height is 28 * 8/7, so that nothing is resized.
+    Image.fromarray(np.arange(96, dtype=np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2)).save(path, "PNG")
+    train = load_part(cub_root, size=28).train
+    assert train.pixels(0)[0, 0].tolist() == list(range(34, 62))
+    rng, lefts = np.random.default_rng(0), set()
+    for _ in range(40):
+        x = train.batch([0], "flip+crop", rng)[0]
+        row = ((x * train.std + train.mean) * 255).round()[0, 0]
+        assert abs(row[-1] - row[0]) == 27 and x.shape == (3, 28, 28)
+        lefts.add(int(row.min()))
+    assert len(lefts) > 20 and min(lefts) < 15 and max(lefts) > 54
+
+
+def test_cub_augmentation_depends_on_the_generator_alone(cub_root):
+    train = load_part(cub_root, size=28).train
+    first, same = (train.batch(range(6), "flip+crop", np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(first, same) and first.shape == (6, 3, 28, 28)
+
+
+def test_cub_subset_of_each_class(cub_root):
+    dataset = load_part(cub_root, size=28, train_per_class=1)
+    assert dataset.train.labels.tolist() == [0, 1, 2] and len(dataset.test) == 6
+    assert [path.name for path in dataset.train.raw] == ["Bird_0.jpg"] * 3
+
+
+def test_cub_that_is_not_there(tmp_path, monkeypatch):
+    nowhere = Archive("CUB-200-2011", "http://127.0.0.1:9/CUB_200_2011.tgz", "0" * 32, "CUB_200_2011")
+    monkeypatch.setitem(data.ARCHIVES, "cub200", nowhere)
+    with pytest.raises(data.DataError) as caught:
+        data.load("cub200", tmp_path)
+    assert str(caught.value) == (
+        f"CUB-200-2011 is not in {tmp_path / 'CUB_200_2011'} and could not be downloaded from {nowhere.url} (no "
+        f"connection); put CUB_200_2011.tgz into {tmp_path}, or give the folder that holds CUB_200_2011 as data_root.")
+
+
+def test_cub_that_lacks_its_lists_is_not_fetched_over(tmp_path):
+    (tmp_path / "CUB_200_2011").mkdir()
+    with pytest.raises(data.DataError, match=r"not whole in .*CUB_200_2011 \(missing: images.txt, classes.*move it"):
+        data.load("cub200", tmp_path)
+
+
+def test_cub_missing_pictures_are_listed(cub_root):
+    for k in (0, 2):
+        (cub_root / "CUB_200_2011" / "images" / CLASSES["2"] / f"Bird_{k}.jpg").unlink()
+    with pytest.raises(data.DataError, match=r"^2 pictures .* missing under .*images: 200.*Bird_0.jpg, 200.*Bird_2"):
+        load_part(cub_root)
+    for path in (cub_root / "CUB_200_2011" / "images").rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(data.DataError, match=r"^12 pictures .*and more; unpack"):
+        load_part(cub_root)
+
+
+@pytest.mark.parametrize("name, text", [("images", "1\n"), ("image_class_labels", "1 1\n"), ("classes", "7 007.Bird\n"),
+                                        ("train_test_split", "")])
+def test_cub_lists_that_are_damaged(cub_root, name, text):
+    (cub_root / "CUB_200_2011" / f"{name}.txt").write_text(text)
+    with pytest.raises(data.DataError, match="lists of CUB-200-2011 in .* damaged or do not fit one another"):
+        load_part(cub_root)
+
+
+def damaged_png() -> bytes:
+    """A PNG whose second half of pixels is damaged."""
+    buffer = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(buffer, "PNG")
+    raw = bytearray(buffer.getvalue())
+    raw[len(raw) // 2:] = bytes(len(raw) - len(raw) // 2)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("damage", [lambda raw: b"", lambda raw: b"no picture", lambda raw: raw[:len(raw) // 2],
+                                    lambda raw: damaged_png(), lambda raw: damaged_png()[:200]],
+                         ids=["empty", "text", "half a JPEG", "damaged PNG", "PNG cut short"])
+def test_cub_unreadable_picture_is_named(cub_root, damage):
+    path = cub_root / "CUB_200_2011" / "images" / CLASSES["1"] / "Bird_0.jpg"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(data.DataError, match=r"118.House_Sparrow/Bird_0.jpg cannot be read as a picture; replace it"):
+        load_part(cub_root, size=28).train[0]

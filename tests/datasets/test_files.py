@@ -63,6 +63,25 @@ def test_interrupted_block_leaves_the_older_file_as_it_was(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "older" and everything_in(tmp_path) == ["a.txt"]
 
 
+def test_two_threads_that_write_the_same_file(tmp_path):
+    together, failed = threading.Barrier(2, timeout=10), []
+
+    def write(text):
+        try:
+            with files.written_whole(tmp_path / "a.txt") as temporary:
+                temporary.write_text(text)
+                together.wait()
+                assert temporary.read_text() == text, "the other thread's"
+        except Exception as error:
+            failed.append(error)
+    threads = [threading.Thread(target=write, args=(text,)) for text in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and (tmp_path / "a.txt").read_text() in ("one", "two") and everything_in(tmp_path) == ["a.txt"]
+
+
 @pytest.mark.parametrize("step", ["paperlib.datasets.files.save_file", "paperlib.datasets.files.os.replace"])
 def test_full_disk_leaves_nothing(tmp_path, monkeypatch, step):
     monkeypatch.setattr(step, no_space)

@@ -1,6 +1,7 @@
 """A folder of one's own: train/ and test/ or a split by seed, pictures of any size and mode, and what is refused."""
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -46,6 +47,8 @@ def load(root, size: int = 28, **options):
 def test_train_and_test(split_root):
     found = load(split_root)
     assert (found.title, found.classes) == ("fruit", ("apple", "leaf", "sky"))
+    assert (found.train.split, found.test.split) == ("train", "test")
+    assert found.describe().endswith("  apple: 6 + 2, leaf: 6 + 2, sky: 6 + 2")
     assert found.train.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6
     assert found.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     for i, c in enumerate(found.test.labels.tolist()):
@@ -98,7 +101,18 @@ def test_fingerprint_follows_the_files(split_root, tmp_path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert load(split_root).fingerprint != before, "one byte, the same length and name"
+    changed = load(split_root).fingerprint
+    assert changed != before, "one byte, the same length and name"
+    shutil.copy(path, split_root / "train" / "apple" / "zz.png")
+    assert load(split_root).fingerprint not in (before, changed), "one picture more"
+
+
+def test_a_file_is_read_once_for_its_fingerprint(split_root, monkeypatch):
+    for path in split_root.rglob("*.png"):
+        os.utime(path, (1, 1))  # long ago: what changed just now may change again within a tick of the clock
+    before = load(split_root).fingerprint
+    monkeypatch.setattr(type(split_root), "read_bytes", None)
+    assert load(split_root).fingerprint == before
 
 
 # Modes
@@ -210,6 +224,48 @@ def test_too_few_class_folders(tmp_path, names, message):
         load(tmp_path)
 
 
+def test_a_downloaded_data_sets_own_folders_are_no_classes(tmp_path):
+    for name in ("annotations/trimaps", "images", "trimaps"):
+        fill_one(tmp_path / name, mode="RGB" if name == "images" else "L")
+    with pytest.raises(data.DataError, match="holds annotations, images, trimaps, by their names no classes. The "
+                                             "pictures of a class lie in a folder of its name: FOLDER/CLASS/.*root.$"):
+        load(tmp_path)
+
+
+def test_the_folder_that_is_meant_is_named(tmp_path):
+    for name in ("images/cat", "images/dog", "lists"):
+        fill_one(tmp_path / "pets" / name)
+    with pytest.raises(data.DataError, match=f"give FOLDER as data_root, perhaps {tmp_path / 'pets' / 'images'}.$"):
+        load(tmp_path / "pets")
+    with pytest.raises(data.DataError, match="holds 1 class folder; make one .* give FOLDER as data_root"):
+        load(tmp_path)
+    assert load(tmp_path / "pets" / "images").classes == ("cat", "dog")
+
+
+def test_folders_of_folders_are_no_classes(tmp_path):
+    for name in ("training/cat", "training/dog", "validation/cat", "validation/dog"):
+        fill_one(tmp_path / name)
+    with pytest.raises(data.DataError, match=r"\(training, validation\) hold further folders and no pictures of their "
+                                             rf"own. .*, perhaps {tmp_path / 'training'}.$"):
+        load(tmp_path)
+
+
+def test_masks_are_no_class_of_their_own(tmp_path):
+    fill_one(tmp_path / "photo")
+    fill_one(tmp_path / "truth", mode="L")
+    with pytest.raises(data.DataError, match=".*truth pair one to one with those of .*photo, by name and size, and "
+                                             "have one channel: they look like its masks"):
+        load(tmp_path)
+    (tmp_path / "truth" / "0.png").rename(tmp_path / "truth" / "grey.png")
+    assert load(tmp_path).classes == ("photo", "truth"), "a class of grey pictures"
+
+
+def fill_one(folder, mode: str = "RGB") -> None:
+    folder.mkdir(parents=True)
+    for i in range(3):
+        Image.new(mode, (20 + i, 30)).save(folder / f"{i}.png")
+
+
 def test_class_folder_is_empty(split_root):
     for path in (split_root / "test" / "leaf").iterdir():
         path.unlink()
@@ -227,7 +283,7 @@ def test_only_one_split(split_root, word, other):
 
 def test_splits_of_different_classes(split_root):
     (split_root / "test" / "sky").rename(split_root / "test" / "sea")
-    with pytest.raises(data.DataError, match="not the same class folders; these are in one of them only: sea, sky"):
+    with pytest.raises(data.DataError, match="do not have the same class folders; these are in one .*: sea, sky"):
         load(split_root)
 
 
@@ -245,7 +301,7 @@ def test_picture_that_breaks_off_is_named(split_root):
     path.write_bytes(path.read_bytes()[:3000])
     train = load(split_root).train
     assert train.unreadable(progress=False) == [path]
-    with pytest.raises(data.DataError, match="apple/00.png cannot be read as a picture; fetch it again"):
+    with pytest.raises(data.DataError, match="apple/00.png cannot be read as a picture; replace it"):
         train[0]
 
 

@@ -1,4 +1,8 @@
-"""Bars and Figure 2: what is drawn is what was given."""
+"""What is drawn is what was given, and what is kept says where it came from."""
+import json
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -65,7 +69,54 @@ def test_ladder_has_a_column_of_two_maps_for_each_option():
               "patches": [(4,), (5,)]}
     figure = figures.ladder(picture, [column, {**column, "name": "$D_b$"}], "Meadow Sparrow")
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles.count("1\n2 ids on the map") == 1 and titles.count("4 ids on the map") == 2 and len(titles) == 6
+    assert len(titles) == 6 and titles.count("concepts on the map: 4") == 2
+    assert titles.count("1\nconcepts on the map: 2") == 1
     painted = figure.axes[4].images[1].get_array()
     assert len(np.unique(painted.reshape(-1, 3), axis=0)) == 4
     np.testing.assert_allclose(painted[0, 1], figures.CONCEPTS[0])
+
+
+def test_figure1_numbers_its_segments_and_patches():
+    picture, rng = np.zeros((3, 8, 8), dtype=np.uint8), np.random.default_rng(0)
+    patches = [(k, *figures.patch(picture, 0, 0, (2, 2))) for k in (4, 5)]
+    columns = [{"name": name, "K": 10, "predicted": np.array([[4, 4], [5, 5]]), "everyone": np.array([[0, 4], [9, 7]]),
+                "attribution": rng.normal(size=(2, 2)), "patches": patches} for name in ("B4", "B34")]
+    figure = figures.figure1(picture, columns, "a picture", "Meadow Sparrow")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert "B4: concepts on the map: 2" in titles and titles.count("1: 50%") == 2
+    assert sum(drawn_texts(axis)[:2] == ["1", "2"] for axis in figure.axes) == 2
+
+
+def test_keep_writes_the_numbers_with_settings_and_versions(tmp_path, monkeypatch):
+    figure = figures.bars({"CNN": {"digits": 97.5}}, "percent")
+    path = figures.keep(figure, "table2", {"accuracy": np.float32(0.5)}, {"dataset": "digits"}, str(tmp_path))
+    kept = json.loads(path.read_text())
+    assert path.name == "table2_digits.json" and path.with_suffix(".png").is_file()
+    assert kept["numbers"] == {"accuracy": 0.5} and kept["settings"] == {"dataset": "digits"}
+    assert "torch" in kept["versions"]
+
+
+def test_keep_leaves_the_committed_figures_alone(tmp_path, monkeypatch):
+    class Study:
+        def settings(self):
+            return {"dataset": "digits"}
+    monkeypatch.delenv("PAPERLIB_OUT", raising=False)
+    monkeypatch.setattr("paperlib.figures.record.files.written_whole", lambda path: pytest.fail(str(path.parent)))
+    with pytest.raises(pytest.fail.Exception, match=r"figures/run$"):
+        figures.keep(None, "table2", {}, Study())
+    monkeypatch.setenv("PAPERLIB_OUT", str(tmp_path))
+    with pytest.raises(pytest.fail.Exception, match=str(tmp_path)):
+        figures.keep(None, "table2", {}, Study())
+
+
+def test_method_loads_no_plots_and_figures_no_umap():
+    rooms = "theorem1, kmex, concepts, attribution, measures, networks.training, networks.softcam, datasets.load"
+    code = f"""if True:
+        import importlib, sys
+        for room in "{rooms}".split(", "): importlib.import_module(f"paperlib.{{room}}")
+        heavy = {{"matplotlib", "seaborn", "papermill", "umap", "captum", "paperlib.figures"}}
+        assert not heavy & set(sys.modules), heavy & set(sys.modules)
+        import paperlib.figures
+        assert "umap" not in sys.modules"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

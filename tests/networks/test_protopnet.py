@@ -7,22 +7,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_training import stop_after
 from torch import nn
 
 from paperlib import measures
 from paperlib.backbone import Backbone
 from paperlib.datasets import files
 from paperlib.datasets import load as data
-from paperlib.networks import protopnet
-from paperlib.networks.protopnet import (
-    ProtoPNet,
-    Schedule,
-    cluster_cost,
-    separation_cost,
-    similarity,
-    squared_distances,
-    train,
-)
+from paperlib.guards import LeakError
+from paperlib.networks import protopnet, training
+from paperlib.networks.protopnet import ProtoPNet, Schedule, train
+from paperlib.networks.protopnet_model import cluster_cost, separation_cost, similarity, squared_distances
 from paperlib.networks.training import RECIPES, predictions
 
 SHORT = Schedule(warm=1, epochs=4, push_start=2, push_every=5, last_layer_passes=3, batch_size=10, encoder_lr=1e-3)
@@ -213,7 +208,7 @@ def test_costs_written_out():
 @pytest.mark.parametrize("warm", [0, 1])
 def test_loss_of_both_stages_written_out(monkeypatch, warm):
     """One epoch of one batch at learning rates of 0, so that every number can be had from the model as it was."""
-    monkeypatch.setattr(protopnet, "has_bf16", lambda where: False)
+    monkeypatch.setattr(training, "has_bf16", lambda where: False)
     still = Schedule(warm=warm, epochs=1, last_layer_passes=1, encoder_lr=0, lr=0, last_layer_lr=0, batch_size=36)
     net, asked = model(dropout=0), pictures()
     with torch.no_grad():
@@ -357,6 +352,40 @@ def test_default_schedule_is_the_official_one():
     assert (s.cluster, s.separation, s.l1) == (0.8, 0.08, 1e-4)
 
 
+def official_rates(schedule: Schedule, scheduler) -> list[float]:
+    """The rate of each joint epoch as the official loop has it: the scheduler steps at the epoch's start."""
+    optimiser = torch.optim.Adam([torch.zeros(1)], schedule.lr)
+    stepper, rates = scheduler(optimiser, schedule.lr_every, schedule.lr_factor), []
+    for _ in range(schedule.warm, schedule.epochs):
+        stepper.step()
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+    return rates
+
+
+class OldStepLR:
+    """StepLR of torch 1.0 and older: after it is made last_epoch is -1, so that the first step sets the first rate."""
+
+    def __init__(self, optimiser, step_size: int, gamma: float):
+        self.optimiser, self.step_size, self.gamma, self.last_epoch = optimiser, step_size, gamma, -1
+        self.first = optimiser.param_groups[0]["lr"]
+
+    def step(self):
+        self.last_epoch += 1
+        self.optimiser.param_groups[0]["lr"] = self.first * self.gamma ** (self.last_epoch // self.step_size)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # before the optimiser's, as they do
+def test_rates_are_the_official_ones_under_the_torch_of_their_day():
+    s = Schedule()
+    joint = range(s.warm, s.epochs)
+    ours = [s.lr * s.factor(epoch) for epoch in joint]
+    assert ours == pytest.approx(official_rates(s, OldStepLR), rel=1e-12)
+    today = official_rates(s, torch.optim.lr_scheduler.StepLR)
+    share = [new / old for new, old in zip(today, ours, strict=True)]
+    assert share == pytest.approx([0.1 if epoch in (9, 14, 19, 24, 29) else 1 for epoch in joint])
+
+
 def test_schedules_of_the_data_sets_are_on_the_cnns_pictures():
     for name, recipe in RECIPES.items():
         s = protopnet.SCHEDULES[name]
@@ -371,13 +400,13 @@ def test_any_schedule_ends_with_a_push(epochs, expected):
 
 
 def test_optimisers_take_the_schedules_rates(monkeypatch):
-    asked, step = [], protopnet._step
+    asked, step = [], training.descend
 
     def recorded(optimiser, *rest):
         asked.append([(round(g["lr"], 9), g["weight_decay"], len(g["params"])) for g in optimiser.param_groups])
         assert type(optimiser) is torch.optim.Adam  # not AdamW: the official decay goes through Adam's averages
         return step(optimiser, *rest)
-    monkeypatch.setattr(protopnet, "_step", recorded)
+    monkeypatch.setattr(training, "descend", recorded)
     train(model(), pictures(), Schedule(warm=1, epochs=4, lr_every=2, last_layer_passes=1, batch_size=36),
           progress=False)
     slow = [(1e-5, 1e-3, 8), (3e-4, 1e-3, 4), (3e-4, 0.0, 1)]
@@ -425,17 +454,6 @@ def test_state_dict_holds_all_that_was_learnt(tmp_path):
     assert again.map_size_.tolist() == [2, 2]
 
 
-def stop_after(epochs: int, monkeypatch) -> None:
-    """Ctrl-C in the epoch after `epochs` epochs."""
-    keep = protopnet._keep
-
-    def keep_and_stop(path, net, optimisers, losses, *rest):
-        keep(path, net, optimisers, losses, *rest)
-        if len(losses) == epochs:
-            raise KeyboardInterrupt
-    monkeypatch.setattr(protopnet, "_keep", keep_and_stop)
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4])  # within warm, before the first push, after it, and at the end
 def test_stopped_and_gone_on_is_bit_identical(tmp_path, monkeypatch, epochs):
     schedule = Schedule(**(vars(SHORT) | {"warm": 2, "augment": "flip+crop"}))
@@ -449,17 +467,6 @@ def test_stopped_and_gone_on_is_bit_identical(tmp_path, monkeypatch, epochs):
     assert report["gone_on_from_epoch"] == epochs and report["losses"] == expected["losses"]
     assert report["train_accuracy"] == expected["train_accuracy"]
     assert report["last_loss"] == expected["last_loss"] and equal(whole.state_dict(), gone_on.state_dict())
-
-
-def test_damaged_state_starts_again(tmp_path, monkeypatch):
-    whole, unfinished, net = model(), tmp_path / "half.safetensors", model()
-    train(whole, pictures(), SHORT, progress=False)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(2, patch)
-        train(model(), pictures(), SHORT, unfinished=unfinished, progress=False)
-    unfinished.write_bytes(unfinished.read_bytes()[:-3])
-    assert train(net, pictures(), SHORT, unfinished=unfinished, progress=False)["gone_on_from_epoch"] == 0
-    assert equal(whole.state_dict(), net.state_dict())
 
 
 # Bad input
@@ -480,7 +487,7 @@ def test_pictures_with_nan(bad):
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5])
-def test_fewer_than_one_prototype_a_class(k):
+def test_fewer_than_one_prototype_per_class(k):
     with pytest.raises(ValueError, match="prototypes_per_class=.* must be a whole number of at least 1"):
         ProtoPNet(backbone(), k)
 
@@ -505,7 +512,7 @@ def test_too_few_pictures(n):
 
 
 def test_loss_that_is_no_number():
-    with pytest.raises(ValueError, match=r"The loss is (nan|inf) in epoch 1; use smaller learning rates"):
+    with pytest.raises(ValueError, match=r"The loss is (nan|inf) in epoch 1: training diverged"):
         train(model(), pictures(), Schedule(lr=1e30, batch_size=10), progress=False)
 
 
@@ -522,9 +529,18 @@ def test_unknown_reading():
 
 
 @pytest.mark.parametrize("setting, sentence", [
-    ({"epochs": 0}, "epochs=0 must be a whole number"), ({"push_every": 0}, "push_every=0 must"),
-    ({"lr_every": 0}, "lr_every=0 must"), ({"batch_size": 1}, "batch_size 2 or more"), ({"warm": -1}, "0 or more"),
-    ({"last_layer_passes": -1}, "0 or more")])
+    ({"epochs": 0}, "epochs=0 must be a whole number of at least 1"), ({"push_every": 0}, "push_every=0 must"),
+    ({"lr_every": 0}, "lr_every=0 must"), ({"batch_size": 1}, "batch_size=1 must be a whole number of at least 2"),
+    ({"warm": -1}, "warm=-1 must be a whole number of at least 0"), ({"last_layer_passes": -1}, "last_layer_passes=-1"),
+    ({"lr": -1.0}, "lr=-1.0 must be 0 or more"), ({"augment": "turn"}, "augment='turn' is unknown; choose one")])
 def test_schedule_out_of_range(setting, sentence):
     with pytest.raises(ValueError, match=sentence):
         Schedule(**setting)
+
+
+@pytest.mark.parametrize("act", [lambda net, leaked: net.push(leaked), lambda net, leaked: train(net, leaked, SHORT)])
+def test_pictures_of_the_test_split_are_refused(act):
+    leaked = pictures()
+    leaked.split = "test"
+    with pytest.raises(LeakError, match="The test split must not be used for training"):
+        act(model(), leaked)

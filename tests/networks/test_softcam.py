@@ -9,8 +9,10 @@ from small import Net, backbone, batch
 from test_training import RECIPE, pictures
 
 from paperlib.attribution import attribute
+from paperlib.guards import LeakError
 from paperlib.networks.architectures import build
 from paperlib.networks.softcam import SoftCAM, finetune, loss, penalty
+from paperlib.progress import heard_by
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -21,10 +23,9 @@ def test_taken_over_it_predicts_as_the_backbone(bias):
     assert torch.equal(soft(x).argmax(1), net(x).argmax(1))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2"])
-def test_taken_over_from_torchvisions_networks(name):
+def test_taken_over_from_densenet_whose_last_relu_is_no_module():
     torch.manual_seed(0)
-    net, x = build(name, 5, bias=True), batch(2, 64)
+    net, x = build("densenet121", 5, bias=True), batch(2, 64)
     torch.testing.assert_close(SoftCAM(net)(x), net(x), atol=1e-5, rtol=1e-4)
 
 
@@ -92,17 +93,43 @@ def test_seeded():
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_frozen_network_and_inference_mode():
-    soft = SoftCAM(backbone(n_classes=2)).requires_grad_(False)
+def test_frozen_network_and_pictures_of_the_test_split():
     with pytest.raises(ValueError, match="cannot be trained: all its weights are frozen, or torch.inference_mode"):
+        finetune(SoftCAM(backbone(n_classes=2)).requires_grad_(False), pictures(), RECIPE)
+    leaked = pictures()
+    leaked.split = "test"
+    with pytest.raises(LeakError, match="must not be used for training"):
+        finetune(SoftCAM(backbone(n_classes=2)), leaked, RECIPE)
+
+
+def test_what_differs_from_the_network_is_enough_and_exact():
+    net = backbone(n_classes=2)
+    soft = SoftCAM(net)
+    assert soft.difference(net) == {}
+    frozen = next(iter(soft.maps[0].encoder.children())).one
+    frozen.requires_grad_(False)
+    heard = []
+    with heard_by(lambda name, share: heard.append(name)):
         finetune(soft, pictures(), RECIPE)
-    with torch.inference_mode(), pytest.raises(ValueError, match="set requires_grad_"):
-        finetune(SoftCAM(backbone(n_classes=2)), pictures(), RECIPE)
+    kept = soft.difference(net)
+    assert set(heard) == {"Soft-CAM"} and not any(".one." in name for name in kept) and len(kept) == 9
+    again = SoftCAM(net).load_difference(kept)
+    assert all(map(torch.equal, again.state_dict().values(), soft.state_dict().values()))
+    with pytest.raises(ValueError, match="does not belong to this network: it has no maps.9.weight of that shape"):
+        again.load_difference({"maps.9.weight": torch.zeros(1)})
+
+
+def test_a_difference_of_the_sign_of_zero_is_kept():
+    net = backbone()
+    soft = SoftCAM(net)
+    with torch.no_grad():
+        net.classifier.bias.zero_(), soft.maps[1].bias.zero_().neg_()
+    assert list(soft.difference(net)) == ["maps.1.bias"]
 
 
 @pytest.mark.parametrize("l1, l2", [(-1.0, 0.0), (0.0, -0.1)])
 def test_negative_penalty(l1, l2):
-    with pytest.raises(ValueError, match=f"l1 is {l1} and l2 is {l2}: a penalty cannot be negative"):
+    with pytest.raises(ValueError, match="l[12]=-(1.0|0.1) must be 0 or more"):
         finetune(SoftCAM(backbone()), pictures(), RECIPE, l1, l2)
 
 

@@ -1,6 +1,7 @@
 """The training recipe: it learns, says when it cannot, and goes on after a stop as if there had been none."""
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import nn
 
 from paperlib.datasets import files
 from paperlib.datasets import load as data
+from paperlib.guards import LeakError
 from paperlib.networks import training
 from paperlib.networks.training import Recipe, predictions, train
+from paperlib.progress import heard_by
 
 RECIPE = Recipe(epochs=4, batch_size=10, lr=0.05, momentum=0.9, weight_decay=1e-3, augment="flip+crop")
 
@@ -38,9 +41,9 @@ def stop_after(epochs: int, monkeypatch) -> None:
     """Ctrl-C in the epoch after `epochs` epochs."""
     keep = training._keep
 
-    def keep_and_stop(path, model, optimiser, epoch, *rest):
-        keep(path, model, optimiser, epoch, *rest)
-        if epoch == epochs:
+    def keep_and_stop(path, model, optimisers, losses, found):
+        keep(path, model, optimisers, losses, found)
+        if len(losses) == epochs:
             raise KeyboardInterrupt
     monkeypatch.setattr(training, "_keep", keep_and_stop)
 
@@ -63,6 +66,7 @@ def test_report_says_what_happened():
     assert report["recipe"]["augment"] == "flip+crop" and report["recipe"]["epochs"] == 4
     assert (report["seed"], report["pictures"], report["gone_on_from_epoch"]) == (3, 44, 0)
     assert report["precision"] in ("float32", "bfloat16") and report["seconds"] >= 0
+    assert len(report["losses"]) == 4 and report["losses"][-1] == report["last_loss"]
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.0])
@@ -100,16 +104,17 @@ def test_same_seed_same_weights():
     assert equal(models[0], models[1]) and not equal(models[0], models[2])
 
 
-def test_training_does_not_depend_on_what_was_drawn_before():
+def test_training_neither_depends_on_what_others_draw_nor_disturbs_it():
     first, second = network(), network()
+    torch.manual_seed(1)
     train(first, pictures(), RECIPE, progress=False)
-    torch.rand(100), np.random.default_rng().random(100)
+    drawn = torch.rand(100)
     train(second, pictures(), RECIPE, progress=False)
-    assert equal(first, second)
+    torch.manual_seed(1)
+    assert equal(first, second) and torch.equal(drawn, torch.rand(100))
 
 
-@pytest.mark.parametrize("epochs", [1, 3, 4])
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
+@pytest.mark.parametrize("epochs, momentum", [(1, 0.9), (3, 0.0), (4, 0.9)])
 def test_stopped_and_gone_on_is_bit_identical(tmp_path, monkeypatch, epochs, momentum):
     recipe = replace(RECIPE, momentum=momentum)
     whole, unfinished = network(), tmp_path / "half.safetensors"
@@ -117,10 +122,10 @@ def test_stopped_and_gone_on_is_bit_identical(tmp_path, monkeypatch, epochs, mom
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(epochs, patch)
         train(network(), pictures(), recipe, unfinished=unfinished, progress=False)
-    assert files.load(unfinished)[1]["epoch"] == epochs
+    assert len(files.load(unfinished)[1]["losses"]) == epochs
     gone_on = network(seed=9)  # its first weights do not matter
     report = train(gone_on, pictures(), recipe, unfinished=unfinished, progress=False)
-    assert report["gone_on_from_epoch"] == epochs and report["last_loss"] == expected["last_loss"]
+    assert report["gone_on_from_epoch"] == epochs and report["losses"] == expected["losses"]
     assert equal(whole, gone_on)
 
 
@@ -158,7 +163,7 @@ def test_damaged_or_half_written_state_starts_again(tmp_path, monkeypatch, lost)
 
 
 def test_loss_that_is_no_number():
-    with pytest.raises(ValueError, match=r"The loss is (nan|inf) after epoch [1-4]; use a smaller learning rate"):
+    with pytest.raises(ValueError, match=r"The loss is (nan|inf) in epoch [1-4]: training diverged; take smaller st"):
         train(network(), pictures(), Recipe(epochs=4, batch_size=10, lr=1e30), progress=False)
 
 
@@ -169,14 +174,63 @@ def test_too_few_pictures(n):
         train(network(), few, RECIPE)
 
 
-@pytest.mark.parametrize("setting", [{"epochs": 0}, {"batch_size": 1}])
-def test_recipe_out_of_range(setting):
-    with pytest.raises(ValueError, match="give at least 1 and 2"):
-        train(network(), pictures(), Recipe(**setting))
+@pytest.mark.parametrize("setting, sentence", [
+    ({"epochs": -1}, "epochs=-1 must be a whole number of at least 1"), ({"epochs": 1.5}, "epochs=1.5 must be a whole"),
+    ({"batch_size": 1}, "batch_size=1 must be a whole number of at least 2"), ({"lr": 0.0}, "lr=0.0 must be above 0"),
+    ({"lr": float("nan")}, "lr=nan must be above 0"), ({"momentum": -0.1}, "momentum=-0.1 must be 0 or more"),
+    ({"augment": "turn"}, "augment='turn' is unknown; choose one of none, flip")])
+def test_recipe_out_of_range(setting, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(**setting)
 
 
-def test_fewer_pictures_than_a_batch_are_one_batch():
-    assert np.isfinite(train(network(), pictures(6), Recipe(epochs=1, batch_size=128), progress=False)["last_loss"])
+def test_pictures_of_the_test_split_are_refused():
+    leaked = pictures()
+    leaked.split = "test"
+    with pytest.raises(LeakError, match="The test split must not be used for training"):
+        train(network(), leaked, RECIPE)
+
+
+def test_what_cannot_be_trained():
+    with pytest.raises(ValueError, match="all its weights are frozen, or torch.inference_mode is on; set"):
+        train(network().requires_grad_(False), pictures(), RECIPE)
+    with torch.inference_mode(), pytest.raises(ValueError, match="train outside of inference mode"):
+        train(network(), pictures(), RECIPE)
+
+
+def test_what_is_frozen_stays_as_it_is():
+    model = network()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    train(model, pictures(), RECIPE, progress=False)
+    assert torch.equal(before, model[0].weight)
+    assert {p.requires_grad for p in model[0].parameters()} == {False} and model[-1].weight.requires_grad
+
+
+def test_one_step_on_few_pictures_passes_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = train(network(), pictures(6), Recipe(epochs=1, batch_size=128), progress=False)
+    assert np.isfinite(report["last_loss"])
+
+
+@pytest.mark.parametrize("variance, refused", [(1e-12, True), (1e-3, False)])
+def test_running_means_that_are_far_off(variance, refused):
+    """As after few steps of a deep network: what training mode normalises explodes in evaluation mode."""
+    model = network()
+    for norm in (model[1], model[5]):
+        norm.momentum = 0.0
+        norm.running_var.fill_(variance)
+    sentence = "loss on training pictures is .*: 16 steps are too few for the running means of its batch norms; give"
+    with pytest.raises(ValueError, match=sentence) if refused else pytest.warns(UserWarning, match=sentence):
+        train(model, pictures(), RECIPE, progress=False)
+
+
+def test_a_listener_hears_what_is_trained_and_how_far():
+    heard = []
+    with heard_by(lambda name, share: heard.append((name, share))):
+        train(network(), pictures(), RECIPE, name="a network")
+    assert {name for name, _ in heard} == {"a network"} and [share for _, share in heard][-1] == 1
 
 
 def test_augmented_pictures_are_what_is_learnt_from():
@@ -187,7 +241,7 @@ def test_augmented_pictures_are_what_is_learnt_from():
             asked.append((augment, len(indices)))
             return super().batch(indices, augment, rng)
     train(network(), Asked(pictures().raw, pictures().labels), RECIPE, progress=False)
-    assert asked == [("flip+crop", 10)] * 16
+    assert asked == [("flip+crop", 10)] * 16 + [("none", 44)]  # the last is the check in evaluation mode
 
 
 def test_official_recipes():
@@ -215,5 +269,5 @@ def test_another_loss_is_what_is_minimised():
 
     net = network()
     report = train(net, pictures(), replace(RECIPE, epochs=8), loss_of=loss_of, progress=False)
-    assert set(seen) == {((10, 2), torch.float32, (10,))} and len(seen) == 8 * 4
+    assert set(seen[:-1]) == {((10, 2), torch.float32, (10,))} and len(seen) == 8 * 4 + 1
     assert report["last_loss"] < 1 and abs(net(pictures().batch(range(44))).mean() - 3) < 1

@@ -1,27 +1,34 @@
-"""The notebooks: pairs in step, committed as executed, parameters alike, and each runs from first to last cell."""
+"""The notebooks: pairs in step, committed as executed, short cells, and each runs from its first to its last cell."""
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
-from dataclasses import fields
+from functools import cache
 
 import jupytext
 import nbformat
-import papermill
 import pytest
+from jupyter_client import KernelManager
+from nbclient import NotebookClient
 
-from paperlib.runs import command as reproduce
-from paperlib.runs.study import Study
+from paperlib.runs import parameters
 
-SCRIPTS = sorted(reproduce.NOTEBOOKS.glob("[0-9][0-9]_*.py"))
-NAMES = [path.stem for path in SCRIPTS]
-SETTINGS = {field.name for field in fields(Study)} | {"out"}
+NAMES = list(parameters.select())
+BAR = re.compile(r"\d+%\|")
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+"""
 
 
+@cache
 def read(name: str, suffix: str) -> nbformat.NotebookNode:
-    path = reproduce.NOTEBOOKS / f"{name}{suffix}"
+    path = parameters.NOTEBOOKS / f"{name}{suffix}"
     return jupytext.read(path) if suffix == ".py" else nbformat.read(path, as_version=4)
 
 
@@ -31,6 +38,21 @@ def cells(notebook: nbformat.NotebookNode) -> list[tuple]:
 
 def outputs(notebook: nbformat.NotebookNode) -> list:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def printed(notebook: nbformat.NotebookNode) -> list[str]:
+    """All lines that cells printed or displayed as text, those of tables left out: they are shown as HTML."""
+    streams = [output.text for output in outputs(notebook) if output.output_type == "stream"]
+    shown = [o.data["text/plain"] for o in outputs(notebook) if "data" in o and list(o.data) == ["text/plain"]]
+    return "\n".join(streams + shown).splitlines()
+
+
+def check_outputs(notebook: nbformat.NotebookNode) -> None:
+    """A saved notebook holds no error and no progress bar, and its lines fit a window of 1,400 pixels."""
+    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    assert not [line for line in printed(notebook) if BAR.search(line)]
+    assert not [output for output in outputs(notebook) if any("widget" in kind for kind in output.get("data", {}))]
+    assert not [line for line in printed(notebook) if len(line) > 92]
 
 
 def test_the_five_and_the_tour_are_there():
@@ -47,58 +69,52 @@ def test_committed_notebook_was_executed_to_its_end(name):
     notebook = read(name, ".ipynb")
     counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
-    assert not [o for o in outputs(notebook) if o.output_type == "error"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_committed_outputs_name_no_folder_of_a_machine(name):
-    text = nbformat.writes(read(name, ".ipynb"))
-    assert not re.search(r"(?<![\w.])/(home|Users|root|tmp|work|private)/", text)
+    check_outputs(notebook)
+    assert not re.search(r"(?<![\w.])/(home|Users|root|tmp|work|private)/", nbformat.writes(notebook))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short(name):
-    code = [c.source.splitlines() for c in read(name, ".py").cells
-            if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])]
-    assert not [lines[0] for lines in code if len(lines) > 15]
+    text, code = (parameters.NOTEBOOKS / f"{name}.py").read_text(), [c for c in read(name, ".py").cells
+                                                                     if c.cell_type == "code"]
+    assert text.startswith(HEADER), "the header is not the one that jupytext writes when JupyterLab saves the notebook"
+    assert not [line for line in text.splitlines() if len(line) > 120]
+    assert not [c.source.splitlines()[0] for c in code if len(c.source.splitlines()) > 15]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameters_are_flat_typed_commented_and_the_quick_profile(name):
-    notebook = read(name, ".py")
-    source = next(c.source for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-    for line in source.splitlines():
-        assert re.fullmatch(r"\w+: (str|int|float|bool) = .+?  # .+", line), line
-    declared = reproduce.declared(notebook)
-    assert SETTINGS <= set(declared)
-    quick = reproduce.read_profile("quick")
-    assert {n: v for n, v in declared.items() if n in quick} == {n: v for n, v in quick.items() if n in declared}
-
-
-@pytest.mark.parametrize("path", sorted((reproduce.NOTEBOOKS / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
-def test_profile_names_parameters_that_notebooks_have(path):
-    assert reproduce.choose(reproduce.read_profile(path.stem), reproduce.select([]))
+def test_parameters_are_eight_lines_at_most_of_which_all_notebooks_share_five(name):
+    text = (parameters.NOTEBOOKS / f"{name}.py").read_text()
+    lines = parameters.parameters_cell(text).splitlines()
+    assert len(lines) <= 8
+    for line in lines:
+        assert re.fullmatch(r"\w+: (str|int|float|bool|list|dict) = .+?  # .+", line), line
+    declared = parameters.declared(text)
+    assert tuple(declared)[:5] == parameters.COMMON
+    defaults = {name: declared[name] for name in parameters.COMMON if name != "dataset"}
+    assert defaults == {"profile": "quick", "data_root": "", "settings": {}, "out": ""}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One cache for all notebooks, whichever worker runs them: they share their networks, as a reader's do."""
+def kernel(tmp_path_factory):
+    """One kernel and one cache for all notebooks: they share what they import and train."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache-of-the-notebooks"
-    folder.mkdir(exist_ok=True)
-    return folder
+    manager = KernelManager(kernel_name="python3")
+    environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}  # bars are to be seen
+    manager.start_kernel(env={**environment, "PAPERLIB_CACHE": str(folder), "OMP_NUM_THREADS": "1"})
+    yield manager
+    manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_runs_in_the_smoke_profile(name, cache, tmp_path):
-    source, target = tmp_path / "source.ipynb", tmp_path / f"{name}.ipynb"
-    notebook = read(name, ".py")
-    nbformat.write(notebook, source)
-    smoke = reproduce.choose(reproduce.read_profile("smoke"), reproduce.select([]))[name]
-    papermill.execute_notebook(source, target, {**smoke, "out": str(tmp_path / "figures")}, prepare_only=True,
-                               kernel_name="python3", progress_bar=False)
-    run = subprocess.run([sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:xdist", "-p",
-                          "no:cacheprovider", "-q", str(target)], env={**os.environ, "PAPERLIB_CACHE": str(cache)},
-                         capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 0, run.stdout[-4000:]
-    assert list((tmp_path / "figures").glob("*.json")), "the notebook keeps no numbers"
+def test_notebook_runs_in_the_smoke_profile(name, kernel, tmp_path):
+    given = {**parameters.choose({}, "smoke")[name], "out": str(tmp_path)}
+    notebook = jupytext.reads((parameters.NOTEBOOKS / f"{name}.py").read_text(), fmt="py:percent")
+    place = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
+    told = "\n".join(f"{key} = {value!r}" for key, value in given.items())
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(told))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # nothing is left of the notebook before
+    NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    check_outputs(notebook)
+    assert list(tmp_path.glob("*.json")), "the notebook keeps no numbers"

@@ -1,104 +1,235 @@
-"""Runs as jobs: the same results in any number and order, kept one by one, stopped and gone on with."""
+"""Jobs: done after what they need, in any number and order with the same results; stopped, and gone on with.
+
+Workers import this file, so it imports nothing heavy.
+"""
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter, sleep
 
-import numpy as np
 import pytest
-import torch
 
-from paperlib.datasets import files
+from paperlib.progress import Bar
 from paperlib.runs import jobs
-from paperlib.runs.study import Study
-
-TINY = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, n_init=1, prototypes_per_class=2,
-             protopnet_epochs=1)
+from paperlib.runs.jobs import Job
 
 
-def results(studies: list[Study]) -> list[np.ndarray]:
-    """What each run put into the tables, as numbers."""
-    found = []
-    for study in map(replace, studies):
-        kept = [study.trained.C, study.kmex().prototypes_, study.embeddings("test")[0], study.protopnet.prototypes_,
-                study.patch_embeddings()[0], [study.evaluate(depth)["accuracy"] for depth in (1, 2, 3)]]
-        found.append(np.concatenate([np.ravel(each) for each in kept]))
-    return found
+@dataclass(frozen=True)
+class Pretended:
+    """A study whose stages are files in a folder."""
+
+    folder: str
+    dataset: str = "digits"
+    seed: int = 0
+    STAGES = {"network": (), "prototypes": ("network",), "kmex": ("prototypes", "network")}
+
+    def _path(self, stage: str) -> Path:
+        return Path(self.folder, f"{self.dataset}{self.seed}-{stage}")
+
+    def computed(self, stage: str) -> bool:
+        return self._path(stage).exists()
+
+    def compute(self, stage: str) -> None:
+        assert all(self.computed(need) for need in self.STAGES[stage])
+        self._path(stage).write_text(str(os.getpid()))
+
+    def cost(self, stage: str) -> float:
+        return {"network": 10.0, "prototypes": 2.0, "kmex": 1.0}[stage]
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A cache by name: each an empty one the first time."""
-    return lambda name: monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / name))
+def nothing():
+    return None
 
 
-def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_order(cache):
-    studies = TINY.runs(2)
-    cache("two at a time")
-    said = list(jobs.spread(studies, True, jobs=2))
-    assert sorted(study.seed for study, _, _ in said) == [0, 1] and not any(error for _, _, error in said)
-    assert jobs.waiting(studies, True) == []
-    both = results(studies)
-    cache("one at a time, the last first")
-    assert jobs.waiting(studies, True) == studies
-    assert [study.seed for study, _, _ in jobs.spread(studies[::-1], True, jobs=1)] == [1, 0]
-    for one, other in zip(both, results(studies), strict=True):
-        assert np.array_equal(one, other)
-    assert not np.array_equal(both[0], both[1]), "another seed, another network"
+def notebook(name: str) -> Job:
+    return Job(name, name, (), 1.0, nothing)
 
 
-def test_the_longest_run_comes_first(cache):
-    cache("empty")
-    larger = replace(TINY, size=48)
-    assert jobs.waiting([TINY, larger, *larger.runs(2)[1:]], False) == [*larger.runs(2), TINY]
+# The graph
+
+def test_a_job_for_each_stage_that_is_not_computed_and_once_for_all_notebooks(tmp_path):
+    study, other = Pretended(str(tmp_path)), Pretended(str(tmp_path), seed=1)
+    other.compute("network")
+    graph = jobs.graph([(notebook("01"), [(study, "prototypes")]), (notebook("02"), [(study, "kmex"), (other, "kmex")]),
+                        (notebook("03"), [(other, "network")])])
+    titles = {name: job.title for name, job in graph.items()}
+    assert list(titles.values()) == [
+        "digits, seed 0, network", "digits, seed 0, prototypes", "01", "digits, seed 0, kmex",
+        "digits, seed 1, prototypes", "digits, seed 1, kmex", "02", "03"]
+    needs = {job.title: [titles[need] for need in job.needs] for job in graph.values()}
+    assert needs["digits, seed 0, kmex"] == ["digits, seed 0, prototypes", "digits, seed 0, network"]
+    assert needs["digits, seed 1, prototypes"] == [], "its network is computed"
+    assert needs["01"] == ["digits, seed 0, prototypes"] and needs["03"] == []
 
 
-def test_one_failure_leaves_the_others_alone(cache, tmp_path):
-    cache("cache")
-    lost = replace(TINY, weights=str(tmp_path / "lost.pth"))
-    found = {study: error for study, _, error in jobs.spread([lost, TINY], False, jobs=1)}
-    assert found[lost].startswith("ValueError: There is no file of weights") and found[TINY] == ""
-    assert jobs.waiting([lost, TINY], False) == [lost], "what had failed is still to be done"
-    assert jobs.waiting([TINY], True) == [TINY], "a network is not yet all that the tables need"
+def test_the_longest_chain_comes_first_and_equals_in_order():
+    graph = {name: Job(name, name, needs, cost, nothing) for name, needs, cost in [
+        ("a", (), 5), ("b", (), 1), ("c", ("b",), 9), ("d", (), 5)]}
+    urgency = jobs._urgency(graph, ["a", "b", "d", "c"])
+    assert sorted(graph, key=lambda name: -urgency[name]) == ["b", "c", "a", "d"]
+
+
+def test_share_and_time_left_are_by_cost():
+    graph = {"a": Job("a", "a", (), 30.0, nothing), "b": Job("b", "b", (), 10.0, nothing)}
+    assert jobs._time_left(graph, {"a": 0.5, "b": 1.0}, 50.0) == (25 / 40, pytest.approx(30.0))
+    assert jobs._time_left(graph, {"a": 0.0, "b": 0.0}, 5.0) == (0.0, float("inf"))
 
 
 def test_how_many(monkeypatch):
-    monkeypatch.setattr(jobs, "cpu_count", lambda: 64)
-    monkeypatch.setattr(jobs, "device", lambda: torch.device("cpu"))
+    import torch
+    monkeypatch.setattr(jobs, "processors", lambda: 64)
+    monkeypatch.setattr("paperlib.networks.training.device", lambda: torch.device("cpu"))
     assert jobs.how_many() == 4 and jobs.how_many(9) == 9
-    monkeypatch.setattr(jobs, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("paperlib.networks.training.device", lambda: torch.device("cuda"))
     assert jobs.how_many() == 1 and jobs.how_many(3) == 3
     with pytest.raises(ValueError, match="jobs is -1; give a positive number, or 0"):
         jobs.how_many(-1)
 
 
+# On a scheduler that is there
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a scheduler with two processes."""
+    from distributed import LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+                      memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
+        yield cluster.scheduler_address
+
+
+def works(folder: str, name: str) -> str:
+    """Writes down that it ran, halfway through a bar."""
+    for i in Bar(range(4), "training"):
+        sleep(0.3)
+        if i == 1:
+            with open(Path(folder, "ran"), "a") as file:
+                file.write(f"{name}\n")
+    return name
+
+
+def fails():
+    raise ValueError("no\n  good")
+
+
+def warns():
+    for _ in range(2):
+        warnings.warn("careful", stacklevel=1)
+    return os.environ["OMP_NUM_THREADS"], signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_each_after_what_it_needs_and_a_failure_stops_only_those_that_need_it(scheduler, tmp_path):
+    graph = {name: Job(name, name.upper(), needs, 1.0, work) for name, needs, work in [
+        ("last", ("first", "warned"), partial(works, str(tmp_path), "last")),
+        ("first", (), partial(works, str(tmp_path), "first")), ("bad", (), fails), ("after", ("bad",), nothing),
+        ("long after", ("after", "first"), nothing), ("warned", (), warns)]}
+    heard = []
+    found = {done.name: done for done in jobs.run(graph, threads=3, scheduler=scheduler,
+                                                  told=lambda share, left: heard.append(share))}
+    assert list(found) != list(graph) and set(found) == set(graph)
+    assert (tmp_path / "ran").read_text().split() == ["first", "last"]
+    assert found["last"].result == "last" and found["last"].seconds > 1 and found["last"].title == "LAST"
+    assert found["bad"].error == "ValueError: no good"
+    assert found["after"].error == "not run, for it needs what failed: BAD"
+    assert found["long after"].error == "not run, for it needs what failed: AFTER"
+    assert found["warned"].warnings == ("UserWarning: careful",) and not found["first"].warnings
+    assert found["warned"].result[0] == "3"
+    assert heard == sorted(heard) and heard[-1] == pytest.approx(1)
+    assert any(share * 6 % 1 > 0.01 for share in heard), "shares of a job are heard, too"
+
+
+def test_jobs_that_need_one_another_are_refused(scheduler):
+    import graphlib
+    graph = {a: Job(a, a, (b,), 1.0, nothing) for a, b in ("xy", "yx")}
+    with pytest.raises(graphlib.CycleError):
+        list(jobs.run(graph, scheduler=scheduler))
+    assert list(jobs.run({}, scheduler="tcp://127.0.0.1:9")) == [], "nothing to do: nobody is asked"
+
+
+def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_order(scheduler, tmp_path, monkeypatch):
+    import numpy as np
+
+    from paperlib.runs.study import Study
+    runs = Study(dataset="digits", train_per_class=4, test_per_class=1, epochs=1, n_init=1, size=16,
+                 prototypes_per_class=2, protopnet_epochs=1).runs(2)
+    found = {}
+    for name in ("two at a time", "the last first, here"):
+        monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / name))
+        studies = [replace(study) for study in runs]
+        graph = jobs.graph([(notebook("00"), [(study, "network") for study in studies])])
+        assert len(graph) == 3
+        if name == "two at a time":
+            assert not any(done.error for done in jobs.run(graph, scheduler=scheduler))
+        else:
+            assert not any(jobs.do(job).error for job in list(graph.values())[::-1])
+        assert all(study.computed("network") for study in studies), "what is done is not done again"
+        found[name] = [study.trained.C.cpu().numpy() for study in studies]
+    for one, other in zip(*found.values(), strict=True):
+        assert np.array_equal(one, other)
+    assert not np.array_equal(*found["two at a time"]), "another seed, another network"
+
+
+def test_scheduler_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE", 1)
+    with pytest.raises(OSError, match="127.0.0.1:9"):
+        list(jobs.run({"a": notebook("a")}, scheduler="tcp://127.0.0.1:9"))
+
+
+# In processes of its own
+
+def dies():
+    os._exit(3)
+
+
+def test_processes_of_its_own_are_deaf_to_ctrl_c_and_one_that_dies_is_told(tmp_path):
+    graph = {name: Job(name, name, needs, 1.0, work) for name, needs, work in [
+        ("dies", (), dies), ("needs it", ("dies",), nothing), ("other", (), warns), ("another", (), warns),
+        ("a third", (), warns)]}
+    found = {done.name: done for done in jobs.run(graph, jobs=2, threads=2)}
+    assert found["dies"].error.startswith("its process died")
+    assert found["needs it"].error == "not run, for it needs what failed: dies"
+    assert all(found[name].result == ("2", True) for name in ("other", "another", "a third"))
+
+
 SCRIPT = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
+import signal, sys
+sys.path[:0] = {paths!r}
+from test_jobs import Pretended, lasting
 from paperlib.runs import jobs
-from paperlib.runs.study import Study
-runs = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=20, prototypes_per_class=2).runs(3)
-try:
-    for study, *_ in jobs.spread(runs, False, jobs=1):
-        print("done", study.seed, flush=True)
-except KeyboardInterrupt:
-    print("stopped", flush=True)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
+    study = Pretended({folder!r})
+    graph = jobs.graph([(jobs.Job("01", "01", (), 1.0, lasting), [(study, "kmex")])])
+    try:
+        for done in jobs.run(graph, jobs=2):
+            print("done", done.title, flush=True)
+            assert not done.error
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
 """
 
 
+def lasting():
+    sleep(300)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a terminal does, to a group of processes")
-def test_ctrl_c_between_runs_keeps_what_is_done(cache, tmp_path):
-    cache("cache")
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, cwd=files.REPOSITORY, start_new_session=True)
-    assert process.stdout.readline() == "done 0\n"
+def test_ctrl_c_keeps_what_is_done(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(paths=[str(Path(__file__).parent)], folder=str(tmp_path)))
+    process = subprocess.Popen([sys.executable, tmp_path / "script.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, start_new_session=True)
+    said = [process.stdout.readline() for _ in range(3)]
+    start = perf_counter()
     os.killpg(process.pid, signal.SIGINT)
-    said, trouble = process.communicate(timeout=120)
-    assert said == "stopped\n" and "Traceback" not in trouble
-    assert not list(tmp_path.rglob("*.part"))
-    runs = replace(TINY, n_init=10, protopnet_epochs=0, epochs=20).runs(3)
-    left = jobs.waiting(runs, False)
-    assert runs[0] not in left and runs[2] in left, "nothing finished is done twice, and the rest goes on"
+    rest, trouble = process.communicate(timeout=120)
+    assert said == [f"done digits, seed 0, {stage}\n" for stage in Pretended.STAGES] and rest == "stopped\n"
+    assert "Traceback" not in trouble and perf_counter() - start < 20
+    study = Pretended(str(tmp_path))
+    assert list(jobs.graph([(notebook("01"), [(study, "kmex")])])) == ["01"], "nothing finished is done twice"

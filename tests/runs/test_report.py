@@ -13,7 +13,7 @@ from paperlib.runs import report
 # As the paper's own conditions would be written into a notebook's .json.
 PAPER = {"dataset": "stl10", "title": "STL10", "classes": 10, "train": 5000, "test": 8000, "size": 96,
          "backbone": "resnet34", "weights": "imagenet", "epochs": 30, "prototypes_per_class": 5, "protopnet_epochs": 0,
-         "checkpoint": "abc"}
+         "normalisation": "imagenet", "n_init": 10, "checkpoint": "abc"}
 
 
 def record(which: str, runs: list[dict], **settings) -> dict:
@@ -50,6 +50,7 @@ def test_mean_sd_difference_and_verdict_over_runs():
     ({"backbone": "resnet18"}, "resnet18, not ResNet34"),
     ({"backbone": "nets.py:mine"}, "mine, not ResNet34"), ({"epochs": 3}, "3 epochs, not 30"),
     ({"size": 64}, "64 px, not 96"), ({"train": 100}, "100 + 8000 pictures, not 5000 + 8000"),
+    ({"normalisation": "half"}, "normalisation half, not imagenet"),
     ({"classes": 4}, "4 of 10 classes"), ({"dataset": "digits"}, "not one of the paper's data sets")])
 def test_what_differs_is_said_and_not_judged(settings, reason):
     cell = found("table2", [{"CNN": {"train": 95.6, "test": 86.1}}], **settings)["CNN", "test"]
@@ -57,12 +58,25 @@ def test_what_differs_is_said_and_not_judged(settings, reason):
 
 
 def test_rows_with_conditions_of_their_own():
-    runs = [{row: {"train": 1.0, "test": 1.0} for row in ("CNN", "B4", "B34", "ProtoPNet", "KMEx (K/C=3)")}]
-    cells = found("table2", runs, prototypes_per_class=3, protopnet_epochs=2)
-    assert cells["B4", "test"].verdict == "not comparable: K/C = 3, not 5"
-    assert cells["ProtoPNet", "test"].verdict == "not comparable: 2 epochs of ProtoPNet"
-    assert cells["KMEx (K/C=3)", "test"].verdict == "not comparable: the paper has no such row"
-    assert cells["CNN", "test"].verdict == "off"
+    rows = ("CNN", "B4", "B34", "ProtoPNet", "KMEx (K/C=3)", "KMEx (K/C=5)")
+    runs = [{row: {"train": 1.0, "test": 1.0} for row in rows}]
+    cells = found("table2", runs, prototypes_per_class=3, protopnet_epochs=2, n_init=1)
+    assert cells["B4", "test"].verdict == "not comparable: K/C = 3, not 5; n_init = 1, not 10"
+    assert cells["B34", "test"].verdict.startswith("not comparable: K/C = 3")
+    assert cells["ProtoPNet", "test"].verdict == "not comparable: K/C = 3, not 5; 2 epochs of ProtoPNet"
+    assert cells["KMEx (K/C=3)", "test"].verdict == "not comparable: K/C = 3, not 5"
+    assert cells["KMEx (K/C=5)", "test"].verdict == cells["CNN", "test"].verdict == "off"
+
+
+def test_table2_has_five_prototypes_per_class_in_kmex_where_the_rest_has_ten():
+    cub = {"dataset": "cub200", "classes": 200, "train": 5994, "test": 5794, "size": 224, "prototypes_per_class": 10}
+    rows = ("KMEx (K/C=5)", "KMEx (K/C=10)", "B234", "B34")
+    cells = found("table2", [{row: {"train": 1.0, "test": 1.0} for row in rows}], **cub)
+    assert [cells[row, "test"].verdict for row in rows] == [
+        "off", "not comparable: K/C = 10, not 5", "off", "not comparable: the paper has no such row"]
+    cells = found("table1", [{"KMEx (K/C=1)": [0.9, 0.5], "KMEx (K/C=10)": [0.8, 0.4]}], **cub)
+    assert cells["KMEx (K/C=1)", "class"].verdict == "within tolerance"
+    assert cells["KMEx (K/C=10)", "class"].verdict == "not comparable: the paper has no such row"
 
 
 @pytest.fixture

@@ -7,14 +7,16 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from paperlib import guards
 from paperlib.concepts import ConceptExplainer
 from paperlib.datasets import files
 from paperlib.datasets import load as data
 from paperlib.kmex import KMEx
-from paperlib.networks import training
-from paperlib.runs import study
-from paperlib.runs.study import Study, open_studies
+from paperlib.networks import architectures, training
+from paperlib.runs import store, study
+from paperlib.runs.study import Study, n_runs, open_studies
 
 TINY = Study(dataset="digits", train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2)
 
@@ -35,15 +37,12 @@ def again(settings: Study) -> Study:
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The kinds of results that were computed, not found."""
-    kinds, cached = [], files.cached
+    """The kinds of results that were computed, not found; one entry per result."""
+    kinds, together = [], store.kept_together
 
-    def counting(kind, parameters, compute):
-        def counted(path):
-            kinds.append(kind)
-            return compute(path)
-        return cached(kind, parameters, counted)
-    monkeypatch.setattr(files, "cached", counting)
+    def counting(kind, inputs, compute):
+        return together(kind, inputs, lambda missing: kinds.extend([kind] * len(missing)) or compute(missing))
+    monkeypatch.setattr(store, "kept_together", counting)
     return kinds
 
 
@@ -92,11 +91,12 @@ def test_every_data_set_has_a_recipe_and_a_number_of_prototypes():
 
 def test_open_studies_opens_one_for_each_data_set():
     cell = {"dataset": "digits, birds", "epochs": 3, "seed": 2, "out": "elsewhere", "np": np, "__name__": "__main__"}
-    assert open_studies(cell) == [Study("digits", epochs=3, seed=2), Study("birds", epochs=3, seed=2)]
+    assert open_studies(cell) == [Study.of_profile(dataset=name, epochs=3, seed=2) for name in ("digits", "birds")]
     assert [s.dataset for s in open_studies({"dataset": "birds,"})] == ["birds"]
+    assert [s.dataset for s in open_studies({"dataset": ""})] == ["digits", "birds"], "the profile's"
 
 
-@pytest.mark.parametrize("names", ["", " , ", 3, None, ["digits"]])
+@pytest.mark.parametrize("names", [" , ", 3, ["digits"]])
 def test_open_studies_without_a_data_set(names):
     with pytest.raises(TypeError, match="give one or more of digits, birds.*with commas between"):
         open_studies({"dataset": names})
@@ -115,6 +115,25 @@ def test_subset_is_asked_for(monkeypatch):
     for settings in (Study("cub200"), Study("cub200", allow_subset=True)):
         settings.data  # noqa: B018 - computed when asked for
     assert asked == [False, True]
+
+
+def test_settings_may_be_paths_and_numpy_numbers(tmp_path):
+    assert Study(data_root=tmp_path, seed=np.int64(3), allow_subset=np.bool_(True)) == Study(
+        data_root=str(tmp_path), seed=3, allow_subset=True)
+    with pytest.raises(ValueError, match="seed is 10000000000; give at most 2147483647"):
+        Study(seed=10**10)
+
+
+def test_a_profile_and_its_notebooks_give_the_same_study():
+    snippet = Study.of_profile("quick", dataset="birds")
+    assert snippet in open_studies({"profile": "quick", "dataset": "", "settings": {}})
+    assert open_studies({"profile": "quick", "dataset": "birds", "settings": {"epochs": 3}}) == [
+        replace(snippet, epochs=3)]
+    assert n_runs({"profile": "quick"}) == 3 and n_runs({"profile": "quick", "settings": {"runs": 2}}) == 2
+    with pytest.raises(ValueError, match="name one, as in dataset='digits'"):
+        Study.of_profile("quick")
+    with pytest.raises(ValueError, match="settings names 'epoch'; there are"):
+        open_studies({"dataset": "digits", "settings": {"epoch": 3}})
 
 
 # Before anything is trained
@@ -149,8 +168,9 @@ def test_two_studies_train_once(fresh_cache, monkeypatch):
     x = first.data.test.batch([0])
     assert torch.equal(first.trained(x), second.trained(x)) and calls == [1]
     later = {"prototypes_per_class": 1, "n_init": 2, "blocks": "layer3,layer4", "allow_subset": True}
-    assert again(replace(few, **later)).manifest == first.manifest
-    assert calls == [1], "what comes after the network does not train it again"
+    assert again(replace(few, **later)).manifest["sha256"] == first.manifest["sha256"]
+    assert again(replace(few, test_per_class=2)).trained and again(few).for_choosing().choosing
+    assert calls == [1], "neither other test pictures nor what comes after the network trains it again"
     for other in (replace(few, seed=1), replace(few, normalisation="half"), replace(few, train_per_class=3)):
         assert again(other).manifest["sha256"] != first.manifest["sha256"]
     assert calls == [1] * 4
@@ -173,8 +193,8 @@ def test_manifest_says_what_made_the_checkpoint(tiny):
     manifest = tiny.manifest
     assert manifest["kind"] == "checkpoint" and manifest["versions"] == files.versions()
     for name, value in {"dataset": "digits", "backbone": "resnet18", "weights": "none", "seed": 0, "size": 32,
-                        "pictures": [80, 40], "classes": 10, "recipe": asdict(tiny.recipe)}.items():
-        assert manifest["parameters"][name] == value
+                        "classes": 10, "recipe": asdict(tiny.recipe)}.items():
+        assert manifest["inputs"][name] == value
     assert manifest["training"]["recipe"]["epochs"] == 1 and manifest["training"]["pictures"] == 80
     assert set(manifest["accuracy"]) == {"train", "test"}
     for split in ("train", "test"):
@@ -201,15 +221,44 @@ def test_own_network_is_known_by_its_code_not_its_folder(fresh_cache, tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "own.py").write_text(text)
         own = replace(few, backbone=f"{tmp_path / folder / 'own.py'}:net")
-        sums.append(own.manifest["parameters"]["code"])
+        sums.append(own.manifest["inputs"]["own code"])
     assert sums[0] == sums[1] != sums[2]
     assert len(list(fresh_cache.glob("checkpoint-*.safetensors"))) == 2
+
+
+def test_a_kept_network_leaves_the_global_generator_alone_and_needs_no_imagenet_weights(tiny, monkeypatch):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    asked, build = [], architectures.build
+    monkeypatch.setattr(architectures, "build", lambda *args, **kwargs: asked.append(kwargs["load_weights"])
+                        or build(*args, **kwargs))
+    again(tiny).trained  # noqa: B018 - loaded when asked for
+    assert torch.equal(torch.rand(1), expected) and asked == [False]
+
+
+def test_study_for_choosing_never_sees_a_test_picture(fresh_cache, monkeypatch):
+    few, choosing = replace(TINY, train_per_class=5), replace(TINY, train_per_class=5).for_choosing()
+    assert len(choosing.data.train) == 40 and len(choosing.data.test) == 10
+    assert (choosing.data.train.split, choosing.data.test.split) == ("train", "validation")
+    pixels = {few.data.train.pixels(i).numpy().tobytes() for i in range(50)}
+    for pictures in choosing.splits.values():
+        assert {pictures.pixels(i).numpy().tobytes() for i in range(len(pictures))} <= pixels
+
+
+def test_test_pictures_that_reach_a_fit_are_refused(tiny, monkeypatch):
+    leaked = replace(tiny)
+    leaked.__dict__["data"] = replace(tiny.data, train=tiny.data.test)
+    for fit in (lambda: leaked.checkpoint, lambda: ConceptExplainer((4,), 2).fit(tiny.trained, tiny.data.test,
+                tiny.data.test.labels), lambda: KMEx(2).fit(*tiny.embeddings("test"))):
+        with pytest.raises(guards.LeakError, match="test"):
+            fit()
 
 
 # What is computed from it
 
 def test_embeddings_are_cached_and_those_of_the_network(tiny, computed):
-    for path in files.cache_folder().glob("embeddings-*"):
+    for path in store.folder().glob("embeddings-*"):
         path.unlink()
     for split, n in {"train": 80, "test": 40}.items():
         Z, y = tiny.embeddings(split)
@@ -239,11 +288,10 @@ def test_explainers_are_cached_and_equal_to_fresh_ones(tiny, computed):
     assert computed.count("explainer") == 3
     x = tiny.data.test.batch(range(5))
     for depth, pair in enumerate(zip(found, kept, strict=True), start=1):
-        spread = {"n_jobs": pair[0].n_jobs}  # changes no prototype
         fresh = ConceptExplainer(blocks=tuple(range(5 - depth, 5)), prototypes_per_class=2, n_init=1, random_state=0)
         fresh.fit(tiny.trained, tiny.data.train, tiny.data.train.labels)
         for explainer in pair:
-            assert explainer.get_params() == {**fresh.get_params(), **spread} and explainer.seconds_ >= 0
+            assert explainer.get_params() == fresh.get_params() and explainer.seconds_ >= 0
             for name in ("prototypes_", "prototype_labels_", "prototype_sources_"):
                 assert torch.equal(getattr(explainer, name), getattr(fresh, name))
             assert torch.equal(explainer.predict(tiny.trained, x), fresh.predict(tiny.trained, x))
@@ -265,7 +313,8 @@ def test_evaluate_is_cached_and_equal_to_a_fresh_one(tiny, computed):
     found, kept = tiny.evaluate(1), again(tiny).evaluate(1)
     explainer, test = tiny.explainer(1), tiny.data.test
     fresh = explainer.evaluate(tiny.trained, test, test.labels)
-    assert found == kept == pytest.approx(fresh) and computed.count("evaluation") == 1
+    assert found == kept == pytest.approx(fresh)
+    assert computed.count("evaluation") == 3, "B4, B34 and B234 are read in one pass"
     predicted = torch.cat([explainer.predict(tiny.trained, test[i][None]) for i in range(len(test))])
     assert found["accuracy"] == pytest.approx((predicted == test.labels).float().mean().item())
     assert tiny.evaluate(1, "train") != found
@@ -292,17 +341,17 @@ def test_test_embeddings_of_other_pictures_are_others(tiny):
 
 def test_drawn_parts_are_of_each_class_and_apart(tiny):
     labels = tiny.data.train.labels.numpy()
-    first, second = tiny.drawn(3), tiny.drawn(4, 3)
+    first, second = tiny.sample(3), tiny.sample(4, 3)
     assert np.bincount(labels[first]).tolist() == [3] * 10 and np.bincount(labels[second]).tolist() == [4] * 10
-    assert not set(first) & set(second) and set(tiny.drawn(2)) < set(first)
-    assert tiny.drawn().tolist() == list(range(80))
-    assert tiny.drawn(3).tolist() != replace(tiny, seed=1).drawn(3).tolist()
+    assert not set(first) & set(second) and set(tiny.sample(2)) < set(first)
+    assert tiny.sample().tolist() == list(range(80))
+    assert tiny.sample(3).tolist() != replace(tiny, seed=1).sample(3).tolist()
     with pytest.raises(ValueError, match="0 has 8 training pictures; 9 are asked for"):
-        tiny.drawn(4, 5)
+        tiny.sample(4, 5)
 
 
 def test_explainer_of_a_part_is_fitted_on_it_and_names_its_pictures(tiny, computed):
-    found, some = tiny.explainer(2, part=(3, 2)), tiny.drawn(3, 2)
+    found, some = tiny.explainer(2, part=(3, 2)), tiny.sample(3, 2)
     train = tiny.data.train
     fresh = ConceptExplainer((3, 4), 2, n_init=1).fit(tiny.trained, train.batch(some), train.labels[some])
     torch.testing.assert_close(found.prototypes_, fresh.prototypes_)
@@ -323,10 +372,10 @@ def test_compare_reads_every_choice_on_the_same_pictures(tiny, computed):
     for name, options in choices.items():
         explainer, read = tiny.explainer(**options), found[name]
         assert np.array_equal(read["predicted"], explainer.predict(tiny.trained, x))
-        assert np.array_equal(read["right"], read["predicted"] == y)
+        assert np.array_equal(read["correct"], read["predicted"] == y)
         shown = explainer.explanation_map(tiny.trained, x, "predicted").numpy()
         assert np.array_equal(read["map"] + 2 * found["CNN"]["predicted"][:, None, None], shown)
-        assert read["ids"].shape == read["tied"].shape == (30,)
+        assert read["concepts"].shape == read["tied"].shape == (30,)
         assert all(np.array_equal(read[what], kept[name][what]) for what in read)
 
 
@@ -355,7 +404,7 @@ def test_settings_are_plain_and_name_no_folder(tiny, tmp_path):
 
 def test_settings_of_ones_own_files_name_no_folder(fresh_cache, tmp_path, monkeypatch):
     own = replace(TINY, backbone=str(tmp_path / "nets.py") + ":make", weights=str(tmp_path / "w.pth"))
-    monkeypatch.setattr(study.Study, "_checkpoint", ({}, {"sha256": "0" * 64}))
+    monkeypatch.setattr(study.Study, "checkpoint", store.Kept({}, {"sha256": "0" * 64}))
     settings = own.settings()
     assert (settings["backbone"], settings["weights"]) == ("nets.py:make", "w.pth")
     assert str(tmp_path) not in json.dumps(settings)
@@ -387,7 +436,29 @@ def test_softcam_accuracy_is_that_of_its_predictions(tiny, computed):
 def test_kept_depends_on_its_parameters_and_the_study(tiny, computed):
     def value(x):
         return lambda: {"x": torch.tensor(float(x))}
-    assert tiny.kept("mine", {"a": 1}, value(1))["x"] == 1 and tiny.kept("mine", {"a": 1}, value(9))["x"] == 1
-    assert tiny.kept("mine", {"a": 2}, value(2))["x"] == 2
-    assert replace(tiny, prototypes_per_class=3).kept("mine", {"a": 1}, value(3))["x"] == 3
-    assert computed.count("mine") == 3
+    assert tiny.kept("contest", {"a": 1}, value(1))["x"] == 1 and tiny.kept("contest", {"a": 1}, value(9))["x"] == 1
+    assert tiny.kept("contest", {"a": 2}, value(2))["x"] == 2
+    assert replace(tiny, prototypes_per_class=3).kept("contest", {"a": 1}, value(3))["x"] == 3
+    assert computed.count("contest") == 3
+
+
+# Pictures by file
+
+def test_a_picture_file_is_explained_and_predictions_are_told_by_file(fresh_cache, tmp_path):
+    for c, colour in {"red": (200, 0, 0), "blue": (0, 0, 200)}.items():
+        (tmp_path / "own" / c).mkdir(parents=True)
+        for i in range(5):
+            rng = np.random.default_rng(i)
+            pixels = np.clip(np.array(colour) + rng.integers(0, 55, (40, 48, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / c / f"{c}{i}.png")
+    own = Study("folder", tmp_path / "own", size=32, epochs=1, prototypes_per_class=2, n_init=1)
+    columns = own.explain(tmp_path / "own" / "red" / "red0.png")
+    assert [column["name"] for column in columns] == ["B4", "B34", "B234"]
+    assert columns[0]["attribution"].shape == (1, 1) and columns[-1]["predicted"].shape == (4, 4)
+    table = own.predictions_table()
+    assert set(table.columns) == {"picture", "class", "CNN", "B4", "B34", "B234", "KMEx"}
+    assert len(table) == 2 and table["picture"].str.endswith(".png").all()
+    with pytest.raises(data.DataError, match="gone.png"):
+        own.explain(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match="or the file of a picture"):
+        own.explain(99)

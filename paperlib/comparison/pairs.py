@@ -1,0 +1,129 @@
+"""Two explainers on the same pictures, as notebook 06 compares them: accuracies, maps (Figure 1), prototypes."""
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+from sklearn.utils import check_array
+from sklearn.utils.validation import column_or_1d
+
+from paperlib.guards import as_array
+
+
+def paired_difference(right, other) -> tuple[float, float]:
+    """Mean of other - right on the same pictures, and its standard error: (difference, error).
+
+    right, other (n,): 1 where an explainer's prediction is correct, else 0 (or any score of each picture). The error
+    is that of the mean of the differences, picture by picture: where both are correct or both wrong nothing varies, so
+    it is smaller than that of two accuracies on pictures of their own. It is what another draw of pictures changes.
+    Raises ValueError for unequal lengths or fewer than two pictures.
+    """
+    right, other = np.asarray(as_array(right), dtype=np.float64), np.asarray(as_array(other), dtype=np.float64)
+    if right.shape != other.shape or right.ndim != 1 or len(right) < 2:
+        shapes = f"right {right.shape} and other {other.shape}"
+        raise ValueError(f"{shapes} must be scores of the same two or more pictures.")
+    difference = other - right
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def connectedness(s) -> np.ndarray:
+    """Share of a map's cells that lie in the largest piece of their concept: s (n, H, W) whole numbers -> (n,).
+
+    A piece is a connected component: cells of one concept that touch along an edge. At 1 each concept is one piece;
+    scattered ones bring it down. A concept of one cell is one piece, so compare maps with about as many concepts.
+    Raises ValueError for another shape.
+    """
+    s = _maps(s, "s")
+    pixel = np.arange(s.size).reshape(s.shape)
+    down, right = s[:, 1:] == s[:, :-1], s[:, :, 1:] == s[:, :, :-1]
+    a = np.concatenate([pixel[:, :-1][down], pixel[:, :, :-1][right]])
+    b = np.concatenate([pixel[:, 1:][down], pixel[:, :, 1:][right]])
+    n_pieces, piece = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(s.size, s.size)), directed=False)
+    first = np.unique(piece, return_index=True)[1]  # a cell of each piece: its map and concept are the piece's
+    ids, place = np.unique(s.ravel()[first], return_inverse=True)
+    largest = np.zeros((len(s), len(ids)))
+    np.maximum.at(largest, (first // s[0].size, place), np.bincount(piece, minlength=n_pieces))
+    return largest.sum(axis=1) / s[0].size
+
+
+def map_agreement(s, other) -> np.ndarray:
+    """Adjusted Rand index of two maps of each picture: s (n, H, W), other (n, h, w) whole numbers -> (n,).
+
+    It counts the pairs of cells on whose sharing a concept both maps agree, and subtracts what chance gives: 1 for
+    equal segments, whatever their numbers; about 0 for unrelated ones. The coarser map is stretched, nearest cell, to
+    the finer one's size. Raises ValueError for another shape, or maps of which neither is the finer both ways.
+    """
+    s, other = _maps(s, "s"), _maps(other, "other")
+    if len(s) != len(other):
+        raise ValueError(f"s has maps of {len(s)} pictures and other of {len(other)}: give the same pictures' maps.")
+    size = max(s.shape[1:], other.shape[1:])
+    a, b = (_stretched(x, size).reshape(len(s), -1) for x in (s, other))
+    both, first, second = _pairs(a, b), _pairs(a), _pairs(b)
+    chance = first * second / np.maximum(_pairs(np.zeros_like(a)), 1)
+    scale = (first + second) / 2 - chance
+    return np.where(scale == 0, 1.0, (both - chance) / np.where(scale == 0, 1.0, scale))
+
+
+def _pairs(*maps):
+    """Number of pairs of cells of one picture that share their concept in each of the maps (n, R) -> (n,)."""
+    key = np.broadcast_to(np.arange(len(maps[0]))[:, None], maps[0].shape)
+    for m in maps:
+        ids, place = np.unique(m, return_inverse=True)
+        key = np.unique(key * len(ids) + place.reshape(m.shape), return_inverse=True)[1].reshape(m.shape)
+    count, first = np.bincount(key.ravel()), np.unique(key, return_index=True)[1]
+    return np.bincount(first // maps[0].shape[1], count * (count - 1) / 2, minlength=len(maps[0]))
+
+
+def _maps(s, name):
+    s = np.asarray(as_array(s))
+    if s.ndim != 3 or s.size == 0 or s.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be non-empty maps (n, H, W) of whole numbers, but is {s.shape} of {s.dtype}.")
+    return s
+
+
+def _stretched(s, size):
+    """Maps (n, h, w) at a size (H, W), by the cell that lies there."""
+    if s.shape[1] > size[0] or s.shape[2] > size[1]:
+        raise ValueError(f"maps of {s.shape[1:]} and {size}: one must be at least as fine as the other both ways.")
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, s.shape[1:], strict=True))
+    return s[:, rows][:, :, columns]
+
+
+def prototype_shift(prototypes, others, prototype_labels) -> np.ndarray:
+    """Distance of each prototype to its counterpart in another fit, (K,), in units of its class's spacing.
+
+    prototypes, others (K, D), both with the classes prototype_labels (K,). Within a class the two sets are matched one
+    to one so that the sum of l2 distances is least. The unit is the mean distance of the class's prototypes to their
+    nearest fellow: at 0.5 a prototype has gone half the way to a neighbour's place, if it went straight there.
+    Raises ValueError for wrong shapes, or a class with one prototype, or with prototypes that coincide (no unit).
+    """
+    P = check_array(as_array(prototypes), dtype=np.float64, input_name="prototypes")
+    Q = check_array(as_array(others), dtype=np.float64, input_name="others")
+    labels = column_or_1d(as_array(prototype_labels))
+    if P.shape != Q.shape or len(labels) != len(P):
+        raise ValueError(f"prototypes {P.shape}, others {Q.shape} and labels ({len(labels)},) do not fit one another.")
+    shift = np.empty(len(P))
+    for c in np.unique(labels):
+        mine = labels == c
+        apart = cdist(P[mine], P[mine]) + np.diag(np.full(mine.sum(), np.inf))
+        unit = apart.min(axis=1).mean()
+        if not 0 < unit < np.inf:
+            raise ValueError(f"class {c} needs two or more different prototypes: there is no distance to compare with.")
+        away = cdist(P[mine], Q[mine])
+        shift[mine] = away[linear_sum_assignment(away)] / unit
+    return shift
+
+
+def contrast(m: torch.Tensor) -> torch.Tensor:
+    """A map's standard deviation as a share of its mean: (n, pixels) -> (n,)."""
+    return m.std(1) / m.mean(1).abs()
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of two maps of each picture, (n, pixels) -> (n,); not a number where one is flat."""
+    together = ((a - a.mean(1, keepdim=True)) * (b - b.mean(1, keepdim=True))).mean(1)
+    flat = torch.minimum(contrast(a), contrast(b)) < 1e-4
+    return torch.where(flat, torch.nan, together / (a.std(1, False) * b.std(1, False)))

@@ -1,0 +1,149 @@
+"""Charts of numbers: bars, clouds, intervals and dots, each drawn from plain dictionaries."""
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from paperlib.figures.maps import PALETTE, array, show
+
+
+def bars(values: dict[str, dict[str, float]], ylabel: str, limits: tuple[float, float] | None = None,
+         decimals: int = 2, errors: dict[str, dict[str, float]] | None = None) -> Figure:
+    """Grouped bars: values[group][bar], each with its number on top and, if given, errors[group][bar] on both sides."""
+    groups, names = list(values), list(next(iter(values.values())))
+    figure, axis = plt.subplots(figsize=(1.5 + max(0.62 * len(names), 0.9) * len(groups), 3.2), layout="constrained")
+    width = 0.8 / len(names)
+    for i, name in enumerate(names):
+        heights = [values[group][name] for group in groups]
+        reach = None if errors is None else [errors[group][name] for group in groups]
+        drawn = axis.bar(np.arange(len(groups)) + (i - (len(names) - 1) / 2) * width, heights, width, label=name,
+                         color=PALETTE[i % 10], yerr=reach, ecolor="0.3", capsize=2, error_kw={"linewidth": 0.8})
+        # White behind a number, so that no line runs through it.
+        axis.bar_label(drawn, [f"{h:.{decimals}f}" for h in heights], fontsize=7, padding=2,
+                       path_effects=[withStroke(linewidth=2, foreground="white")])
+    axis.axhline(0, color="0.3", linewidth=0.8)
+    axis.set(xticks=range(len(groups)), xticklabels=groups, ylabel=ylabel, ylim=limits)
+    axis.margins(y=0.12)
+    axis.legend(fontsize=8, frameon=False, ncols=len(names), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    sns.despine(figure)
+    return figure
+
+
+def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "", zero: bool = True) -> Figure:
+    """A cloud per name: points[name] is (x, y), each (n,). zero: draw a line at y = 0."""
+    figure, axis = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
+    for i, (name, (x, y)) in enumerate(points.items()):
+        axis.scatter(x, y, s=28, color=PALETTE[i], marker="XosD^v"[i], edgecolors="white", linewidths=0.4, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if zero:
+        axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    axis.legend(fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float], xlabel: str) -> Figure:
+    """Dots on a logarithmic scale, a row per name: values[row][series] are numbers >= 0, zeros at the left edge.
+
+    lines: label -> value, drawn as dashed lines across all rows.
+    """
+    series = list(dict.fromkeys(name for row in values.values() for name in row))
+    numbers = [x for row in values.values() for dots in row.values() for x in dots] + list(lines.values())
+    least, most = (round(np.log10(f(x for x in numbers if x > 0))) for f in (min, max))
+    zero = 10.0 ** (least - 1.5)
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.3 * len(values)), layout="constrained")
+    for i, name in enumerate(series):
+        dots = [(x or zero, y) for y, row in enumerate(values.values()) for x in row.get(name, [])]
+        axis.scatter(*zip(*dots, strict=True), s=30, color=PALETTE[i], marker="oDXs"[i], edgecolors="white",
+                     linewidths=0.4, label=name, zorder=3)
+    for label, x in lines.items():
+        axis.axvline(x, color="0.5", linestyle="--", linewidth=0.8)
+        axis.annotate(label, (x, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+    axis.set(xscale="log", xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))
+    axis.set_yticks(range(len(values)), list(values))
+    powers = range(least - least % 2, most + 2, 2)
+    axis.set_xticks([zero] * (0 in numbers) + [10.0**p for p in powers],
+                    ["0"] * (0 in numbers) + [f"$10^{{{p}}}$" for p in powers])
+    axis.minorticks_off()
+    axis.grid(axis="y", color="0.92")
+    figure.legend(loc="outside upper center", ncols=len(series), fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tuple[float, float]],
+            default: str = "", errors: dict[str, dict[str, float]] | None = None, joined: bool = False) -> Figure:
+    """One choice and its options: a row per option, a panel per measure, a dot per data set.
+
+    values[data set][option][measure], NaN where there is none; limits[measure] is a panel's range, so that
+    charts can be compared. errors[data set][option] is drawn on both sides of the first measure. The default's value
+    is a thin dashed line in the colour of its data set. joined: the options are steps on a scale, joined by a line.
+    """
+    names = list(dict.fromkeys(option for rows in values.values() for option in rows))
+    figure, axes = plt.subplots(1, len(limits), figsize=(9, 1.25 + 0.34 * len(names)), sharey=True, squeeze=False,
+                                layout="constrained")
+    for i, (title, rows) in enumerate(values.items()):
+        y = np.arange(len(names)) + 0.24 * (i - (len(values) - 1) / 2)
+        for axis, measure in zip(axes[0], limits, strict=True):
+            x = [rows.get(name, {}).get(measure, np.nan) for name in names]
+            first = errors is not None and axis is axes[0, 0]
+            reach = [errors[title].get(name, 0.0) for name in names] if first else None
+            axis.errorbar(x, y, xerr=reach, color=PALETTE[i % 10], marker="osDX^v"[i % 6], markersize=5, capsize=2,
+                          linestyle="-" if joined else "", linewidth=1, elinewidth=1, label=title)
+            if default in rows:
+                axis.axvline(rows[default].get(measure, np.nan), color=PALETTE[i % 10], linestyle="--", linewidth=0.8)
+    for axis, (measure, limit) in zip(axes[0], limits.items(), strict=True):
+        axis.set(xlabel=measure, xlim=limit)
+        axis.grid(axis="y", color="0.93")
+        axis.tick_params(axis="y", length=0)
+        axis.locator_params(axis="x", nbins=5)
+    axes[0, 0].set(ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_yticks(range(len(names)), [f"{name} (default)" if name == default else name for name in names])
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(values), fontsize=8,
+                  frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None,
+           shared: bool = False) -> Figure:
+    """Means and intervals: found[row][score] is (mean, low, high); a row per name, a panel per entry of `labels`.
+
+    labels: score -> the text below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
+    """
+    names = list(found)
+    figure, axes = plt.subplots(1, len(labels), figsize=(1.9 + 1.75 * len(labels), 1.0 + 0.27 * len(names)),
+                                sharex=shared, sharey=True, squeeze=False, layout="constrained")
+    for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
+        mean, low, high = np.array([found[name][score] for name in names]).T
+        axis.errorbar(mean, range(len(names)), xerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2,
+                      color=PALETTE[0], elinewidth=1)
+        if lines and score in lines:
+            axis.axvline(lines[score], color="0.5", linestyle="--", linewidth=0.8)
+        axis.set_xlabel(label, fontsize=8)
+        axis.grid(axis="y", color="0.93")
+        axis.tick_params(axis="y", length=0)
+        axis.tick_params(labelsize=8)
+        axis.locator_params(axis="x", nbins=4)
+    axes[0, 0].set(ylim=(len(names) - 0.5, -0.5))
+    axes[0, 0].set_yticks(range(len(names)), names)
+    sns.despine(figure)
+    return figure
+
+
+def prediction(picture, title: str, names, logits) -> Figure:
+    """A picture (3, H, W) uint8 beside the largest logits, largest first: names and logits have one length."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6), width_ratios=[1, 1.3], layout="constrained")
+    show(left, picture, title)
+    logits = array(logits)
+    drawn = right.barh(range(len(logits)), logits, color=[PALETTE[0]] + [PALETTE[7]] * (len(logits) - 1))
+    right.bar_label(drawn, [f"{y:.2f}" for y in logits], fontsize=8, padding=3)
+    right.set(yticks=range(len(logits)), yticklabels=names, xlabel="logit")
+    right.invert_yaxis()
+    right.axvline(0, color="0.3", linewidth=0.8)
+    right.margins(x=0.15)
+    sns.despine(figure)
+    return figure

@@ -1,0 +1,178 @@
+"""A notebook as a job: what it shows of a study, whether it has finished, and how it is executed without a screen.
+
+Its text is its .py; it is converted, given its parameters and executed by papermill. What has finished with the same
+text, code, pictures and parameters is not run again.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import paperlib
+from paperlib.runs.parameters import NOTEBOOKS
+
+HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
+# What a notebook that says `study.<name>` shows of a study, by stage; all that do so show its network.
+SHOWN = {"prototypes": ("explainer", "explainers", "compare", "explain"), "readings": ("embeddings", "evaluate"),
+         "kmex": ("kmex",), "protopnet": ("protopnet", "protopnet_manifest", "protopnet_patches", "patch_embeddings"),
+         "softcam": ("softcam", "softcam_accuracy")}
+
+
+@dataclass
+class Result:
+    """What became of one notebook: its status is "done", "kept" (finished before) or "failed"."""
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    headline: str = ""
+    slowest: str = ""
+    error: str = ""
+
+
+# What they need, and whether they have finished
+
+
+def shows(text: str, studies: Collection, runs: int) -> list[tuple[object, str]]:
+    """The (study, stage) pairs that a notebook shows: those of every run in tables of means, else of the first."""
+    if "n_runs(" in text:
+        return [(run, stage) for study in studies for run in study.runs(runs) for stage in study.STAGES]
+    words = set(re.findall(r"\.(\w+)", text))
+    stages = ["network", *(stage for stage, names in SHOWN.items() if words & set(names))]
+    return [(study, stage) for study in studies for stage in stages]
+
+
+def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Collection[str], folder: Path) -> str:
+    """Changes with all that a finished notebook depends on: then it is stale.
+
+    That is its text, its parameters, the settings (`values`) that they come to, the fingerprints of its data sets'
+    `pictures`, the package's code, the versions of libraries, the folder it writes to, and each file that is named.
+    """
+    from paperlib.datasets import files
+
+    code = [path.read_bytes() for path in sorted(Path(paperlib.__file__).parent.rglob("*.py"))]
+    texts = [value for value in values.values() if isinstance(value, str)]
+    named = [Path(path).expanduser() for value in texts for path in (value, value.rsplit(":", 1)[0])]
+    sums = [files.sha256(path) for path in named if path.is_file()]
+    cells = text[text.find("# %%"):]  # JupyterLab writes the lines above anew
+    facts = [cells, dict(parameters), dict(values), list(pictures), sums, files.versions(), str(folder)]
+    return hashlib.sha256(b"".join([json.dumps(facts, sort_keys=True).encode(), *code])).hexdigest()
+
+
+def finished(name: str, mark: str, folder: Path) -> Result | None:
+    """What finished in `folder` with this fingerprint; None if nothing did."""
+    record = folder / f"{name}.json"
+    if not (record.is_file() and (folder / f"{name}.ipynb").is_file()):
+        return None
+    before = json.loads(record.read_text())
+    return Result(**{**before, "status": "kept"}) if before.pop("fingerprint") == mark else None
+
+
+# One notebook
+
+
+def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) -> Result:
+    """Execute one notebook into `folder`: as .ipynb and .html, with a .json that holds its fingerprint `mark`.
+
+    One that has finished with that fingerprint is not executed again.
+    """
+    import jupytext
+    import nbformat
+    import papermill
+
+    from paperlib.datasets import files
+
+    if before := finished(name, mark, folder):
+        return before
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    final, failed, start = folder / f"{name}.ipynb", folder / f"{name}.failed.ipynb", time.perf_counter()
+    for old in (final, failed, folder / f"{name}.html"):
+        old.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, _environment(TQDM_DISABLE="1"):
+        source, running = Path(scratch, "source.ipynb"), Path(scratch, f"{name}.ipynb")
+        nbformat.write(jupytext.reads(text, fmt="py:percent"), source)
+        try:
+            # The kernel's own warnings are not the reader's concern.
+            papermill.execute_notebook(
+                source, running, dict(parameters), kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
+                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
+        except papermill.PapermillExecutionError as error:
+            _move(running, failed)
+            what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
+                    f"{_first_line(error.evalue)}; see {failed}")
+            return Result(name, "failed", time.perf_counter() - start, error=what)
+        except Exception as error:  # noqa: BLE001 - a kernel may die of anything
+            what = f"{type(error).__name__}: {_first_line(str(error))}"
+            return Result(name, "failed", time.perf_counter() - start, error=what)
+        executed = nbformat.read(running, as_version=4)
+        _move(running, final)
+    _write_page(executed, folder / f"{name}.html")
+    result = Result(name, "done", time.perf_counter() - start, headline(executed), slowest(executed))
+    with files.written_whole(folder / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps({**result.__dict__, "fingerprint": mark}, indent=1))
+    return result
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _move(path: Path, final: Path) -> None:
+    """Moves a file to another disk, perhaps, and never leaves half of it under its final name."""
+    from paperlib.datasets import files
+
+    with files.written_whole(final) as temporary:
+        temporary.write_bytes(path.read_bytes())
+
+
+def _write_page(notebook, path: Path) -> None:
+    """Writes an executed notebook as a page for a browser; a notebook is none the worse if that fails."""
+    from nbconvert import HTMLExporter
+
+    from paperlib.datasets import files
+
+    try:
+        page, _ = HTMLExporter().from_notebook_node(notebook)
+        with files.written_whole(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except Exception as error:  # noqa: BLE001 - templates may be missing from an installation
+        warnings.warn(f"{path.name} was not written: {_first_line(str(error))}", stacklevel=2)
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no message"])[0][:200]
+
+
+def headline(notebook) -> str:
+    """The text that the cell tagged `headline` printed: the notebook's main numbers."""
+    lines = [output.text.strip() for cell in notebook.cells if HEADLINE in cell.metadata.get("tags", [])
+             for output in cell.get("outputs", []) if output.output_type == "stream" and output.name == "stdout"]
+    return "\n".join(lines)
+
+
+def slowest(notebook) -> str:
+    """The cell that took longest, by its first line, and its seconds."""
+    def seconds(cell):
+        return cell.metadata.get("papermill", {}).get("duration") or 0.0
+    cells = (c for c in notebook.cells if c.cell_type == "code" and c.source.strip())
+    cell = max(cells, key=seconds, default=None)
+    return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell else ""

@@ -1,0 +1,63 @@
+"""The stages of a headless run: what is computed of a study before the notebooks show it, and in which order."""
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+
+from paperlib.runs import results, store
+from paperlib.runs.settings import Settings
+
+# The stages, and what each needs first.
+STAGES = {"network": (), "prototypes": ("network",), "readings": ("prototypes",), "kmex": ("readings",),
+          "protopnet": ("network",), "softcam": ("network",)}
+
+
+def compute(study: Settings, stage: str) -> None:
+    """Compute and keep what a stage stands for, if it is not kept yet."""
+    def done():
+        COMPUTE[stage](study)
+        return {"done": torch.ones(1)}
+    store.kept("stage", _key(study, stage), done)
+
+
+def computed(study: Settings, stage: str) -> bool:
+    """True if `compute` has nothing left to do."""
+    return store.has("stage", _key(study, stage))
+
+
+def _key(study, stage):
+    return results.inputs(study, "training", "test", "k", "n_init", "seed", stage=stage,
+                          schedule=asdict(study.schedule))
+
+
+def cost(study: Settings, stage: str) -> float:
+    """Roughly the seconds that a stage takes on one core, to tell how far a run has come."""
+    passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "kmex": 1,
+              "protopnet": 3 * study.schedule.epochs, "softcam": 6}[stage]
+    return 1 + 2e-3 * passes * len(study.data.train) * (study.data.size / 96) ** 2
+
+
+def _readings(study):
+    for split in study.splits:
+        study.embeddings(split)
+        study.evaluate(1, split)
+
+
+def _kmex(study):
+    for k in study.few_and_many():
+        study.kmex(k)
+
+
+def _protopnet(study):
+    study.protopnet_manifest  # noqa: B018 - asking for it makes it
+    study.patch_embeddings("train")
+
+
+def _softcam(study):
+    for split in study.splits:
+        study.softcam_accuracy(split)
+
+
+COMPUTE = {"network": results.checkpoint, "prototypes": lambda study: study.explainers(), "readings": _readings,
+           "kmex": _kmex, "protopnet": _protopnet, "softcam": _softcam}

@@ -1,0 +1,67 @@
+"""The words of a run: a line for each job, how far it has come, and the table at its end."""
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+
+from paperlib.runs.notebooks import Result
+
+
+def failed(done) -> bool:
+    """True if a job, or the notebook that it executed, failed."""
+    return bool(done.error) or getattr(done.result, "status", "") == "failed"
+
+
+class Teller:
+    """Tells how far a run has come: a line for each job, and between them the share done and the time left.
+
+    In a terminal that line is written in place; elsewhere after ten seconds, and then ever more seldom.
+    """
+
+    def __init__(self, n: int):
+        self.n, self.told, self.said, self.start, self.last = n, 0, set(), time.perf_counter(), 0.0
+        self.in_place = sys.stdout.isatty()
+
+    def share(self, share: float, left: float) -> None:
+        """The share of all work that is done, 0 to 1, and the seconds that are left."""
+        elapsed = time.perf_counter() - self.start
+        if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
+            return
+        self.last, words = elapsed, f"{share:.0%} done" + (f", {duration(left)} left" if share > 0.01 else "")
+        print(f"\r{words:<40}" if self.in_place else words, end="" if self.in_place else "\n", flush=True)
+
+    def job(self, done) -> None:
+        """A job that is done, with the warnings that no job gave before."""
+        self.told += 1
+        error = done.error or getattr(done.result, "error", "")
+        what = f"FAILED: {error}" if error else f"{done.seconds:.0f} s"
+        lines = [f"[{self.told}/{self.n}] {done.title}: {what}"]
+        lines += [f"    {warning}" for warning in done.warnings if warning not in self.said]
+        self.said |= {*done.warnings}
+        print(f"\r{'':<40}\r" * self.in_place + "\n".join(lines), flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "about 3 min"."""
+    if seconds < 90:
+        return "about a minute"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def table(results: Iterable[Result], others: Iterable, seconds: float) -> str:
+    """The end of a run: each other job's seconds, then each notebook's, with its main numbers and slowest cell."""
+    results, others = list(results), list(others)
+    width = max([len(each.name) for each in results] + [len(each.title) for each in others] + [8])
+    lines = [f"{'job':<{width}}  seconds"] if others else []
+    lines += [f"{each.title:<{width}}  {each.seconds:>7.0f}{'  FAILED' if each.error else ''}" for each in others]
+    lines += [f"{'notebook':<{width}}  seconds  main numbers"]
+    for r in results:
+        main = (r.error and f"FAILED: {r.error}") or r.headline or "-"
+        rows = main.splitlines() + ([f"(longest: {r.slowest})"] if r.slowest else [])
+        lines.append(f"{r.name:<{width}}  {r.seconds:>7.0f}{' *' if r.status == 'kept' else '  '}{rows[0]}")
+        lines += [" " * (width + 11) + row for row in rows[1:]]
+    lines.append(f"{'all':<{width}}  {seconds:>7.0f}")
+    if any(r.status == "kept" for r in results):
+        lines.append("* finished before with the same text and parameters; --again runs it anew")
+    return "\n".join(lines)
