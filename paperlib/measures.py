@@ -33,9 +33,8 @@ def per_class_cosines(prototypes, prototype_labels, Z, y, pairing="all") -> tupl
     """Average cosine of each class's prototypes with embeddings of that class, and of the others (Table 1).
 
     prototypes (K, D) with labels (K,), embeddings Z (n, D) with labels y (n,) -> (class (C,), out (C,)), ordered by
-    label. For class c: "class" pairs the prototypes of c with the points of c, "out" pairs the prototypes
-    of c with the points of all other classes. pairing "all" averages over every pair; "nearest" keeps, for each point,
-    only its nearest prototype of c (l2 distance).
+    label. "class" pairs the prototypes of c with the points of c, "out" with those of all other classes. pairing "all"
+    averages over every pair; "nearest" keeps, for each point, only its nearest prototype of c (l2 distance).
     Raises ValueError for wrong shapes, NaN, a zero vector (it has no direction), a single class, or prototypes and
     points whose labels differ.
     """
@@ -94,8 +93,8 @@ def _spacing(points, c):
 def over_runs(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation over runs (Table 2: five) of the numbers of each row.
 
-    runs: a list with one dict for each run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a
-    sample (n - 1), and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
+    runs: one dict per run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a sample (n - 1),
+    and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
     """
     if not runs or any(list(run) != list(runs[0]) for run in runs):
         raise ValueError("runs must be one or more dicts with the same rows: a mean needs each row in every run.")

@@ -166,7 +166,7 @@ def test_wrong_classifier_name():
 
 
 def test_classifier_that_is_not_linear(own):
-    with pytest.raises(StructureError, match="'layer4' is a Sequential, not a linear layer; name the network's linear"):
+    with pytest.raises(StructureError, match="'layer4' is a Sequential, not a linear layer; name the linear"):
         build("resnet18", 3, classifier="layer4")
     with pytest.raises(StructureError, match="'one.0' is a Conv2d, not a linear layer"):
         build(f"{own}:Net", 3, blocks=("one", "two"), classifier="one.0")
