@@ -7,8 +7,7 @@ from paperlib.concepts import MODES, resize
 from paperlib.guards import check_option, check_shapes, check_size, check_target
 
 UPSAMPLING = {name: MODES[name] for name in ("bilinear", "nearest")}
-# The classes among whose prototypes the segments are found; None: among all.
-SEGMENTS = {"predicted": lambda target: target, "all": lambda target: None}
+SEGMENTS = {"predicted": lambda target: target, "all": lambda target: None}  # among whose prototypes; None: all
 BASES = ("raw", "averaged")
 
 
