@@ -42,6 +42,8 @@ SOFTCAM_L1 = 1e-3  # chosen on validation pictures of the birds: notebook 08 sho
 class Study(Settings):
     """Settings, and by name what follows from them: each result is a function in `results` or `explanations`."""
 
+    STAGES = STAGES  # of a headless run: see `stages`
+
     def for_choosing(self) -> Study:
         """The same study for making a choice: trained on 80 % of the training pictures, tested on the other 20 %."""
         return replace(self, choosing=True)
