@@ -6,16 +6,13 @@ import hashlib
 import json
 import os
 import platform
-import re
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -23,11 +20,6 @@ import paperlib
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Tensors = dict[str, torch.Tensor]
-
-
-def cache_folder() -> Path:
-    """Where what can be computed again is kept: data/cache of this repository, or the folder PAPERLIB_CACHE names."""
-    return Path(os.environ.get("PAPERLIB_CACHE") or REPOSITORY / "data" / "cache")
 
 
 class DamagedFile(RuntimeError):
@@ -83,48 +75,6 @@ def load(path: Path) -> tuple[Tensors, dict]:
         return load_file(path), manifest
     except (SafetensorError, ValueError, KeyError, TypeError) as error:  # ValueError: no JSON, or no text at all
         raise DamagedFile(f"{path} or its .json cannot be read; delete both and run again.") from error
-
-
-def address(folder: Path, kind: str, parameters: dict) -> Path:
-    """The file's name for `parameters`: readable words first, then twelve digits that tell any two settings apart."""
-    text = json.dumps(parameters, sort_keys=True)
-    words = "-".join(str(parameters[key]) for key in ("dataset", "backbone") if key in parameters)
-    readable = re.sub(r"[^\w.-]+", "_", f"{kind}-{words}")[-60:].strip("-_")
-    return Path(folder) / f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
-
-
-def unfinished(path: Path) -> Path:
-    """Where the work towards `path` is kept until it is done."""
-    return path.with_name(f"{path.stem}-unfinished.safetensors")
-
-
-def stored(kind: str, parameters: dict) -> bool:
-    """Whether `cached` would find a result for `parameters`; it is not read."""
-    path = address(cache_folder(), kind, parameters)
-    return path.is_file() and path.with_suffix(".json").is_file()
-
-
-def cached(kind: str, parameters: dict, compute: Callable[[Path], tuple[Tensors, dict]]) -> tuple[Tensors, dict]:
-    """The stored result for `parameters`, or `compute(path)` once, stored.
-
-    `compute` returns (tensors, manifest) and may `save` what it has half done at `unfinished(path)`, which goes once
-    the result is stored. A lock makes a second process that wants the same result wait for the first instead of doing
-    the work twice.
-    """
-    path = address(cache_folder(), kind, parameters)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        try:
-            return load(path)
-        except FileNotFoundError:
-            pass
-        except DamagedFile as error:
-            warnings.warn(f"{error} It is made again now.", stacklevel=2)
-        tensors, manifest = compute(path)
-        save(path, tensors, {"kind": kind, "parameters": parameters, **manifest})
-        for half in (unfinished(path), unfinished(path).with_suffix(".json")):
-            half.unlink(missing_ok=True)
-        return load(path)
 
 
 def sha256(path: Path) -> str:

@@ -1,13 +1,10 @@
-"""One data set as it lies on disk: `python -m paperlib data NAME` fetches or checks it and prints what it is."""
+"""One data set as it lies on disk: fetched or checked, read to its end, and described for `python -m paperlib data`."""
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paperlib.datasets import cub, downloads
 from paperlib.datasets import load as data
 
 # A line each; data/README.md says more.
@@ -65,40 +62,3 @@ def human(n: int) -> str:
             return f"{n:.0f} {unit}"
         n /= 1000
     return f"{n:.2f} GB"
-
-
-def add_parser(sub: argparse._SubParsersAction) -> None:
-    p = sub.add_parser("data", help="fetch or check one data set; print where it lies, its size and its terms")
-    p.add_argument("name", metavar="NAME", help=f"one of {', '.join(data.LOADERS)}")
-    p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
-    p.add_argument("--check", action="store_true", help="only check what is there; download nothing")
-    p.add_argument("--allow-subset", action="store_true", help="cub200: a part of the classes will do")
-    p.add_argument("--segmentations", action="store_true", help="cub200: fetch the birds' outlines as well")
-
-
-def run(options: argparse.Namespace) -> int:
-    """The command; returns the exit status: 0, 1 where the data set cannot be had, 2 where it cannot be run."""
-    if options.name not in data.LOADERS:
-        return _say(data.unknown(options.name), 2)
-    for flag in ("allow_subset", "segmentations"):
-        if getattr(options, flag) and options.name != "cub200":
-            return _say(f"--{flag.replace('_', '-')} goes with cub200 only.", 2)
-    if options.check and options.segmentations:
-        return _say("--check downloads nothing; leave it out to fetch the segmentations.", 2)
-    if options.data_root and not Path(options.data_root).expanduser().is_dir():
-        return _say(f"There is no folder {options.data_root}; give the one that holds the data as --data-root.", 2)
-    try:
-        print(take(options.name, options.data_root, options.allow_subset, not options.check))
-        if options.segmentations:
-            place = data.find("cub200", options.data_root)
-            print(f"  outlines  {downloads.obtain(cub.SEGMENTATIONS, place)}")
-    except data.DataError as error:
-        return _say(str(error), 1)
-    except KeyboardInterrupt:
-        return _say("stopped; what was downloaded is kept, the same command goes on from there", 130)
-    return 0
-
-
-def _say(sentence: str, status: int) -> int:
-    print(f"error: {sentence}" if status != 130 else f"\n{sentence}", file=sys.stderr)
-    return status

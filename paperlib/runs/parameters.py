@@ -132,17 +132,19 @@ def choose(given: Mapping[str, object], profile: str = "quick", only: Collection
         path = Path(profile) if profile.endswith((".yaml", ".yml")) else folder / "profiles" / f"{profile}.yaml"
         profile = str(path.resolve())
     extra = {**{name: value for name, value in values.items() if name not in known}, **given}
-    return {name: _share(takes[name], profile, common, extra, bool(only)) for name in chosen}
+    if "dataset" in given and all(takes[name].get("dataset") for name in chosen):
+        raise UsageError(f"{', '.join(chosen)} has its own data sets, {takes[min(chosen)]['dataset']}.")
+    return {name: _share(takes[name], profile, common, extra) for name in chosen}
 
 
-def _share(takes: Mapping, profile: str, common: Mapping, extra: Mapping, by_name: bool) -> dict:
-    """One notebook's parameters. takes: those that it declares, by_name: it was asked for by name."""
+def _share(takes: Mapping, profile: str, common: Mapping, extra: Mapping) -> dict:
+    """One notebook's parameters. takes: those that it declares."""
     own = {name: typed(name, extra[name], default) for name, default in takes.items()
            if name in extra and name not in COMMON}
     found = {"profile": profile, **{name: common[name] for name in ("dataset", "data_root") if name in common},
              "settings": {name: value for name, value in common.items() if name not in ("dataset", "data_root", *own)}}
-    if takes.get("dataset") and not by_name:
-        found.pop("dataset", None)  # it has a data set of its own
+    if takes.get("dataset"):
+        found.pop("dataset", None)  # it has data sets of its own
     return {**{name: value for name, value in found.items() if name in takes and value != {}}, **own}
 
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from paperlib.datasets import folders
 from paperlib.datasets import load as data
-from paperlib.runs.study import Study
 
 COLOURS = {"apple": (200, 30, 30), "leaf": (30, 200, 30), "sky": (30, 30, 200)}
 
@@ -303,15 +302,6 @@ def test_picture_that_breaks_off_is_named(split_root):
     assert train.unreadable(progress=False) == [path]
     with pytest.raises(data.DataError, match="apple/00.png cannot be read as a picture; replace it"):
         train[0]
-
-
-# With the rest
-
-def test_a_study_of_ones_own_pictures(split_root, fresh_cache):
-    study = Study("folder", str(split_root), size=32, epochs=1, prototypes_per_class=2)
-    assert study.recipe.epochs == 1 and Study("folder").k == 5 and study.data.title == "fruit"
-    assert study.manifest["parameters"]["fingerprint"] == study.data.fingerprint
-    assert study.kmex().score(*study.embeddings("test")) >= 0
 
 
 def test_endings_are_those_that_pillow_opens():
