@@ -16,9 +16,9 @@ $(shell test -x $(RUN) || rm -f .venv/.locked-*)
 # Says which interpreter makes .venv. Inside an activated .venv that is the one below it, for .venv is about to go.
 define CHECK_PYTHON
 import sys
-if sys.version_info[:2] < (3, 11):
-    sys.exit("Python 3.11 or newer is needed and $(PYTHON) is %d.%d; name another, as in: make PYTHON=python3.12"
-             % sys.version_info[:2])
+if sys.version_info[:3] < (3, 11, 4):
+    sys.exit("Python 3.11.4 or newer is needed and $(PYTHON) is %d.%d.%d; name another, as in: make PYTHON=python3.12"
+             % sys.version_info[:3])
 try:
     import ensurepip, venv
 except ImportError:

@@ -54,7 +54,7 @@ def test_conda_brings_python_and_pip_and_takes_the_rest_from_the_lock():
     assert SpecifierSet(python.removeprefix("python")) == bounds and pip == "pip"
     # Nothing beside it: pip refuses a line without a hash as soon as one line has one.
     assert rest == {"pip": ["-r requirements.lock"]}
-    lowest = re.search(r"sys\.version_info\[:2\] < \((\d+), (\d+)\)", (ROOT / "Makefile").read_text())
+    lowest = re.search(r"sys\.version_info\[:3\] < \((\d+), (\d+), (\d+)\)", (ROOT / "Makefile").read_text())
     assert bounds == SpecifierSet(">=" + ".".join(lowest.groups()))
 
 

@@ -81,22 +81,6 @@ def _patches(figure, column: dict, ids: np.ndarray, colours: dict, cell) -> None
             axis.set_xlabel(f"{mean:+.3g}", fontsize=7.5, labelpad=2)
 
 
-def patch(picture, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
-          ) -> tuple[np.ndarray, tuple]:
-    """The square of `picture` (3, H, W) around one cell of a feature map: (patch (3, s, s), the cell's box in it).
-
-    s is `share` of the picture's side, or all that the cell covers where that is more; the box is (left, top, width,
-    height) in the patch's pixels.
-    """
-    height, width = picture.shape[1:]
-    cell = height / resolution[0], width / resolution[1]
-    side = min(round(max(share * min(height, width), *cell, 1)), height, width)
-    top = int(np.clip(round((row + 0.5) * cell[0] - side / 2), 0, height - side))
-    left = int(np.clip(round((column + 0.5) * cell[1] - side / 2), 0, width - side))
-    box = (column * cell[1] - left - 0.5, row * cell[0] - top - 0.5, cell[1], cell[0])
-    return array(picture)[:, top:top + side, left:left + side], box
-
-
 def concepts(picture, column: dict, target: str) -> Figure:
     """One column of Figure 1, laid out as a row: picture, map, attribution about its mean; patches below."""
     rows = -(-len(column["patches"]) // 5)

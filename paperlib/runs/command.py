@@ -243,6 +243,7 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
 def data(options: argparse.Namespace) -> int:
     """Fetch or check one data set, and print what it is. Raises UsageError, or DataError where it cannot be had."""
     from paperlib.datasets import cub, downloads, inventory, load
+    from paperlib.runs import store
 
     if options.name not in load.LOADERS:
         raise UsageError(load.unknown(options.name))
@@ -254,7 +255,7 @@ def data(options: argparse.Namespace) -> int:
     if options.data_root:
         _refuse_no_folder(options.data_root)
     try:
-        print(inventory.take(options.name, options.data_root, options.allow_subset, not options.check))
+        print(inventory.take(options.name, options.data_root, options.allow_subset, not options.check, kept=store.kept))
         if options.segmentations:
             place = load.find("cub200", options.data_root)
             print(f"  outlines  {downloads.obtain(cub.SEGMENTATIONS, place)}")

@@ -6,8 +6,10 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from paperlib import figures
+from paperlib.datasets.pictures import patch
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +80,7 @@ def test_ladder_has_a_column_of_two_maps_for_each_option():
 
 def test_figure1_numbers_its_segments_and_patches():
     picture, rng = np.zeros((3, 8, 8), dtype=np.uint8), np.random.default_rng(0)
-    patches = [(k, *figures.patch(picture, 0, 0, (2, 2))) for k in (4, 5)]
+    patches = [(k, *patch(torch.from_numpy(picture), 0, 0, (2, 2))) for k in (4, 5)]
     columns = [{"name": name, "K": 10, "predicted": np.array([[4, 4], [5, 5]]), "everyone": np.array([[0, 4], [9, 7]]),
                 "attribution": rng.normal(size=(2, 2)), "patches": patches} for name in ("B4", "B34")]
     figure = figures.figure1(picture, columns, "a picture", "Meadow Sparrow")
