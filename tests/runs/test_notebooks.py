@@ -122,10 +122,10 @@ def test_fingerprint_changes_with_all_that_counts(tmp_path, monkeypatch):
 def test_stages_that_a_notebook_shows():
     from paperlib.runs.study import Study
     study = Study("digits")
-    assert notebooks.shows("study.trained", [study], 3) == [(study, "network")]
-    assert notebooks.shows("study.explain(3), study.kmex(1)", [study], 3) == [
+    assert notebooks.shows("study.trained", [study], study.runs(3)) == [(study, "network")]
+    assert notebooks.shows("study.explain(3), study.kmex(1)", [study], study.runs(3)) == [
         (study, "network"), (study, "prototypes"), (study, "kmex")]
-    assert notebooks.shows("n_runs(globals())", [study], 2) == [
+    assert notebooks.shows("n_runs(globals())", [study], study.runs(2)) == [
         (run, stage) for run in study.runs(2) for stage in Study.STAGES]
     assert set(notebooks.SHOWN) < set(Study.STAGES)
     assert all(hasattr(Study, name) for names in notebooks.SHOWN.values() for name in names)
