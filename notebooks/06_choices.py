@@ -34,10 +34,12 @@ import torch
 from paperlib import figures
 from paperlib.comparison import choices, pairs
 from paperlib.comparison.choices import ACCURACY, CONCEPTS, CONNECTED, DEFAULT, SAME, Board
-from paperlib.concepts import predicted_class, vote
+from paperlib.concepts import vote
 from paperlib.measures import prototype_cosines
 from paperlib.runs.study import open_studies
+from paperlib.theorem1 import predicted_class
 
+pd.set_option("display.max_colwidth", None)
 boards = [Board(study, choices_train_per_class, choices_test_per_class) for study in open_studies(globals())]
 
 # %% [markdown]
@@ -119,7 +121,8 @@ def chart(row, name, joined=False):
 
 # %% [markdown]
 # The dashed line is the default; whiskers are *three* errors long. With some thirty comparisons for each data set, two
-# errors would declare one or two differences by chance. If the whisker crosses the dashed line, the difference is noise.
+# errors would declare one or two differences by chance. If the whisker crosses the dashed line, the difference is
+# noise.
 
 # %%
 chart("seed of k-means", "seed")
@@ -181,7 +184,8 @@ pd.concat({b.title: pd.DataFrame(b.row("exponent")).T.rename_axis("e") for b in 
 # norm of a row), and distances add squares: against the last block $B$, block $b$ weighs $(D_b / D_B)^{2e}$. A step of
 # $-1$ in $e$ multiplies the weight of a block with half the channels by four. k-means divides up the variance, and the
 # nearest prototype is found by the distance: at $e = -1$ both are mostly the shallow blocks', if these have fewer
-# channels, and a shallow cell sees little of the picture. The table gives these weights; notebook 04 shows the variance.
+# channels, and a shallow cell sees little of the picture. The table gives these weights; notebook 04 shows the
+# variance.
 
 # %%
 def weights(board):
@@ -196,8 +200,8 @@ pd.DataFrame({block: row for b in boards for block, row in weights(b).items()}).
 
 # %% [markdown]
 # What it does to one picture's map (the last data set; the first test picture that the network classifies correctly, if
-# there is one). Above, among the predicted class's prototypes; below, among all $K$ (eq. 9), other classes in grey. Each
-# column has prototypes, and so colours, of its own.
+# there is one). Above, among the predicted class's prototypes; below, among all $K$ (eq. 9), other classes in grey.
+# Each column has prototypes, and so colours, of its own.
 
 # %%
 board, study = boards[-1], boards[-1].study
@@ -256,9 +260,9 @@ pd.DataFrame(factor).T.round(1)
 
 # %% [markdown]
 # Where the factor costs accuracy, shallow blocks have taken the last one's place; without it they are *added to* it.
-# What a larger $e$ costs is on the ladder: the more the last block weighs, the more the map is that block's coarse grid,
-# smoothed, with few and connected segments, and the less it follows the edges and colours of the picture. All this on
-# few training pictures: the first remark, below, shows how much of the factor's cost more pictures take away.
+# What a larger $e$ costs is on the ladder: the more the last block weighs, the more the map is that block's coarse
+# grid, smoothed, with few and connected segments, and the less it follows the edges and colours of the picture. All
+# this on few training pictures: the first remark, below, shows how much of the factor's cost more pictures take away.
 #
 # ## Eq. 7: resolution and interpolation
 #
@@ -386,10 +390,10 @@ def gain(board):
 pd.concat({b.title: pd.DataFrame(gain(b)).T.rename_axis("pictures per class") for b in boards}).round(1)
 
 # %% [markdown]
-# So much for the performance. Is it the same *explanation*? Two explainers on two sets of pictures without a common one:
-# how alike are their maps of the same test pictures (the same adjusted Rand index), and how far apart are their
-# prototypes (matched one to one within each class; the unit is the distance of a prototype to its nearest fellow)? Below
-# it the same for another seed on the same pictures: what k-means does by itself.
+# So much for the performance. Is it the same *explanation*? Two explainers on two sets of pictures without a common
+# one: how alike are their maps of the same test pictures (the same adjusted Rand index), and how far apart are their
+# prototypes (matched one to one within each class; the unit is the distance of a prototype to its nearest fellow)?
+# Below it the same for another seed on the same pictures: what k-means does by itself.
 
 # %%
 stable = {b.title: choices.stability(b) for b in boards}
@@ -420,9 +424,9 @@ for board in boards:
 # %% [markdown]
 # But a distribution can be read in more than one way. The vote knows each prototype's class and counts; it takes no
 # notice of *which* of a class's prototypes there are, nor of which other classes come in second. So compare it with a
-# reader that learns: a logistic regression on the share of each concept, fitted on training pictures that the explainers
-# have not seen (if there are enough). It is not told which prototype belongs to which class. A second one sees the
-# shares of the *classes* only, all that eq. 10's windows let through.
+# reader that learns: a logistic regression on the share of each concept, fitted on training pictures that the
+# explainers have not seen (if there are enough). It is not told which prototype belongs to which class. A second one
+# sees the shares of the *classes* only, all that eq. 10's windows let through.
 
 # %%
 reading = {b.title: choices.readers(b) for b in boards}
@@ -451,9 +455,9 @@ pd.DataFrame({(title, name): compared(rows, cnn[title]) for title, found in read
 # it. If the reader of classes finds as much as the reader of concepts, the shares of the classes hold it already, as
 # they do where some classes get cells of every picture: a reader learns to allow for that, the vote cannot. If the
 # reader of concepts finds more, *which* of a class's prototypes it is matters too. What is missing between reader and
-# CNN was lost before any counting, or could not be learned from so few pictures: a concept that none of them showed says
-# nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may differ a
-# little from the charts.)
+# CNN was lost before any counting, or could not be learned from so few pictures: a concept that none of them showed
+# says nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may
+# differ a little from the charts.)
 #
 # ## What to fix, and where nothing was seen
 #
@@ -497,8 +501,8 @@ for b in boards:
 #
 # - Differences are read against a ruler: the error on the same pictures, and the luck of k-means. Much of what looks
 #   like an effect in a single run is neither.
-# - Eq. 8's factor $D_b^e$ sets how much shallow blocks count: fine detail and many concepts at one end, the last block's
-#   vote and its large segments at the other. An accuracy for B234 cannot be compared without it.
+# - Eq. 8's factor $D_b^e$ sets how much shallow blocks count: fine detail and many concepts at one end, the last
+#   block's vote and its large segments at the other. An accuracy for B234 cannot be compared without it.
 # - Stable accuracy on subsets does not mean stable maps: compare maps, not only accuracies, before you call an
 #   explanation robust.
 # - The vote reads only how often each class's clusters occur. A learned reader of the same distribution shows how much
@@ -509,4 +513,5 @@ for b in boards:
 # 1. Permute the training labels before fitting (`ConceptExplainer().fit` with shuffled labels). The prototypes now know
 #    no class. How much does the reader of concepts still find in their distribution, and how much the vote?
 # 2. Give `study.explainer` the `clusterer=sklearn.cluster.BisectingKMeans()`. Does it change the accuracy beyond noise?
-# 3. Show that $e$ and $e'$ give the same prototypes, up to one factor, when all blocks have the same number of channels.
+# 3. Show that $e$ and $e'$ give the same prototypes, up to one factor, when all blocks have the same number of
+#    channels.

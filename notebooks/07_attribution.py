@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Attribution, measured: are these maps better than gradients?
 #
-# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them. A reader will
-# ask whether they point at what matters any better than Grad-CAM does, and what they cost. The paper has no number to
-# hold ours against; this notebook makes some.
+# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them. A reader
+# will ask whether they point at what matters any better than Grad-CAM does, and what they cost. The paper has no number
+# to hold ours against; this notebook makes some.
 #
 # It takes pictures whose truth is known. A drawn bird comes with a mask of its parts, and for two species we know which
 # parts tell them apart: an explanation of why the network says *Thicket Sparrow* rather than *Brook Sparrow* should
@@ -38,6 +38,7 @@ from paperlib.comparison.contest import sign_of_difference
 from paperlib.comparison.methods import grad_cam
 from paperlib.runs.study import open_studies
 
+pd.set_option("display.max_colwidth", None)
 studies = open_studies(globals())
 study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the last one with a truth, if one has
 scored = contest.scored(study)
@@ -48,9 +49,9 @@ print("Scores:", *(f"\n- {score}" for score in scored))
 # ## What is asked of a map
 #
 # For each picture: the network's class $j$, and the runner-up, the class with the second largest logit. A map explains
-# class $j$. *Object* is where the bird is; *parts* is where the two classes differ (of CUB-200: where any part is). Both
-# as shares of the picture, since a map that knows nothing scores the share. Pictures that the network gets wrong are
-# left out, unless it gets most of them wrong.
+# class $j$. *Object* is where the bird is; *parts* is where the two classes differ (of CUB-200: where any part is).
+# Both as shares of the picture, since a map that knows nothing scores the share. Pictures that the network gets wrong
+# are left out, unless it gets most of them wrong.
 
 # %%
 runs = study.runs(contest_networks)
@@ -62,7 +63,7 @@ masks = {name: mask for name, mask in {"object": todo.object, "parts": todo.part
 areas = {name: float(mask.double().mean()) for name, mask in masks.items()}
 pd.Series({"networks": len(runs), "lowest test accuracy": accuracy,
            "pictures": len(set().union(*(t.numbers.tolist() for t in tasks))),
-           **{f"share of the picture: {name}": area for name, area in areas.items()}}).round(3).to_frame("")
+           **{f"share of the picture: {name}": area for name, area in areas.items()}}).map("{:.3g}".format).to_frame("")
 
 # %%
 for number, one, other in list(zip(todo.numbers, todo.target, todo.rival, strict=True))[:3]:
@@ -74,9 +75,9 @@ for number, one, other in list(zip(todo.numbers, todo.target, todo.rival, strict
 # - **B4, B34, B234**: eq. 11, and the same on its way upstream. One forward pass, no gradient.
 # - **Soft-CAM**: the evidence map of notebook 08's network, which was trained on for a map with less in it.
 # - **Saliency** (Simonyan et al. 2013, notebook 09): $\max |\partial y_j / \partial x|$ over the colours.
-# - **Grad-CAM**, and a relative without its averaging, **HiResCAM**, one block before the last; **integrated gradients**
-#   (16 steps from the mean colour); **occlusion** (a window of a quarter of the side); **RISE** (128 random masks):
-#   captum's and xaitk's.
+# - **Grad-CAM**, and a relative without its averaging, **HiResCAM**, one block before the last; **integrated
+#   gradients** (16 steps from the mean colour); **occlusion** (a window of a quarter of the side); **RISE** (128 random
+#   masks): captum's and xaitk's.
 # - Two floors: **edges** of the picture, whatever the network says, and a bump in the **centre**, whatever the picture
 #   is.
 #
@@ -120,13 +121,13 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 #   mean*: the same after the map's mean is taken away, since zero is arbitrary in eq. 11 (notebook 01).
 # - *Deletion*: the mean probability of the class as pixels are blurred, the map's highest first: low is good.
 #   *Insertion*: the same from a blurred picture to a sharp one: high is good. Neither needs a truth.
-# - *Verdict changes*: the share of pixels that go from above the map's mean to below it, or back, when the picture moves
-#   by a 24th of its side. *Gini*: 0 for an even map, near 1 for a single pixel; neither is good in itself.
+# - *Verdict changes*: the share of pixels that go from above the map's mean to below it, or back, when the picture
+#   moves by a 24th of its side. *Gini*: 0 for an even map, near 1 for a single pixel; neither is good in itself.
 
 # %%
 found = contest.pooled([(t, contest.contest(run, t)) for run, t in zip(runs, tasks, strict=True)])
 means = contest.table(found)
-interval = "{:.2f}\u00a0({:.2f}\u2011{:.2f})".format  # nothing in it can be broken over two lines
+interval = "{:.2f}\u00a0({:.2f}\u00a0to\u00a0{:.2f})".format  # spaces at which no line is broken
 
 def table(rows, columns):
     """Mean and interval: a row for each of `rows`, a column for each of `columns`."""
@@ -148,8 +149,8 @@ path = figures.keep(figure, "attribution_scores", {"means": means, "areas": area
 
 # %% [markdown]
 # Dots are means over pictures, bars 95 % bootstrap intervals, dashed lines what a map that knows nothing gets. Who is
-# best? A method is named with all those that it cannot be told from: the interval of the difference on the same pictures
-# holds zero. A floor that leads says that the score can be had without a look at the network.
+# best? A method is named with all those that it cannot be told from: the interval of the difference on the same
+# pictures holds zero. A floor that leads says that the score can be had without a look at the network.
 
 # %%
 GOOD = {"pointing, object": 1, "pointing, parts": 1, "mass, object": 1, "mass, parts": 1,
@@ -161,7 +162,8 @@ def leaders(score):
     """The method with the best mean, that mean, and the methods that cannot be told from it."""
     ranked = sorted(means, key=lambda name: -good[score] * means[name][score][0])
     level = [name for name in ranked[1:] if sign_of_difference(found[ranked[0]][score], found[name][score]) == 0]
-    return {"best": ranked[0], "mean": means[ranked[0]][score][0], "cannot be told from it": ", ".join(level)}
+    mean = f"{means[ranked[0]][score][0]:.2f}"
+    return {"best": ranked[0], "mean": mean, "cannot be told from it": ", ".join(level)}
 
 pd.DataFrame({score: leaders(score) for score in good}).T
 
@@ -242,8 +244,9 @@ numbers = {"scores": means, "cost": cost, "concepts": matches, "pictures": len(f
 figures.keep(None, "attribution_contest", numbers, study, out)
 told = [score for score in ("pointing, object", "pointing, parts", "deletion", "insertion") if score in scored]
 print(f"{study.data.title}, {numbers['pictures']} pictures")
+print(*told, "cost", sep=" / ")
 for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
-    print(f"{name}:", *(f"{score} {means[name][score][0]:.2f};" for score in told), f"cost {cost[name]:.1f}")
+    print(name, *(f"{means[name][score][0]:.2f}" for score in told), f"{cost[name]:.1f}", sep=" / ")
 
 # %% [markdown]
 # ## Summary

@@ -14,8 +14,8 @@
 # are averaged into the logits; and that training it with a penalty on the maps makes them sparse at little cost. Its
 # numbers are for medical pictures; ours are for the ones at hand.
 #
-# Seen from Theorem 1 the first half is free: both orders give the same logits, so the layer can be *taken over* from any
-# trained classifier. This notebook asserts that, and then trains. How strong the penalty should be is chosen on
+# Seen from Theorem 1 the first half is free: both orders give the same logits, so the layer can be *taken over* from
+# any trained classifier. This notebook asserts that, and then trains. How strong the penalty should be is chosen on
 # validation pictures, set aside from the training pictures; test pictures have no part in it.
 
 # %% tags=["parameters"]
@@ -52,7 +52,8 @@ print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['acc
 # %%
 taken = ready(SoftCAM(net))
 with torch.no_grad():
-    logits = [torch.cat([each(test.batch(i)) for i in torch.arange(len(test)).split(64)]).cpu() for each in (net, taken)]
+    batches = torch.arange(len(test)).split(64)
+    logits = [torch.cat([each(test.batch(i)).cpu() for i in batches]) for each in (net, taken)]
 gap = float((logits[0] - logits[1]).abs().max() / logits[0].abs().max())
 same = int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
 assert same == len(test) and gap < 1e-4
@@ -207,8 +208,8 @@ print("test accuracy %:", *(f"{name} {100 * accuracy:.1f};" for name, accuracy i
 # - Training with the penalty trades accuracy for evidence. An L1 norm shrinks with the size of all evidence as well as
 #   with the number of places that have some: compare how much the L1 column falls with how much the share near zero
 #   grows.
-# - A penalty is a choice, and a choice that looks at test pictures makes their accuracy too good. A fifth of the training
-#   pictures is enough to choose on, at the price of one more training.
+# - A penalty is a choice, and a choice that looks at test pictures makes their accuracy too good. A fifth of the
+#   training pictures is enough to choose on, at the price of one more training.
 # - The columns remain prototypes, and can be held against the data like any classifier's.
 #
 # ## Exercises

@@ -117,9 +117,9 @@ print(f"The network takes {as_made} of {len(classes)} for the class they were ma
 
 # %% [markdown]
 # Are they pictures of the class to you? A high score is not a picture of the class, and, where another class's score
-# rose even higher, not even a prediction. The score is highest far away from the data. The same was found of the columns
-# $c_j$ themselves (notebooks 02 and 03), and it is why the paper puts centroids, and the training pictures nearest to
-# them, in their place.
+# rose even higher, not even a prediction. The score is highest far away from the data. The same was found of the
+# columns $c_j$ themselves (notebooks 02 and 03), and it is why the paper puts centroids, and the training pictures
+# nearest to them, in their place.
 #
 # ## Weakly supervised localisation
 #
@@ -177,21 +177,22 @@ if means:
 # Are saliency's boxes better? 1: they overlap more than this method's, -1: less, 0: the two cannot be told apart.
 
 # %%
-pd.DataFrame({name: {"mean overlap": means[name]["IoU"][0],
+pd.DataFrame({name: {"mean overlap": f"{each.mean():.2f}",
                      "saliency is better": contest.sign_of_difference(overlap["saliency"], each)}
-              for name, each in overlap.items()}).T.round(2)
+              for name, each in overlap.items()}).T
 
 # %% tags=["headline"]
-area = {} if truth is None else {"true box, share of the picture": (truth[:, 2:] - truth[:, :2]).prod(1).mean() / side**2}
-figures.keep(None, "saliency", {"boxes": means, "pictures": n, **area}, study, out)
+areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
+figures.keep(None, "saliency", {"boxes": means, "pictures": n, "true boxes' share of a picture": areas}, study, out)
 print(f"{study.data.title}, {n} pictures; made pictures with a higher score than any: {beyond} of {len(classes)}")
-print("Boxes with IoU >= 0.5:", *(f"\n   {name} {row['IoU of a half or more'][0]:.0%}" for name, row in means.items()))
+for name, row in means.items():
+    print(f"boxes with IoU >= 0.5 from {name}: {row['IoU of a half or more'][0]:.0%}")
 
 # %% [markdown]
 # ## Summary
 #
-# - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the score;
-#   eq. 11 adds up to it exactly, at the resolution of the last block.
+# - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the
+#   score; eq. 11 adds up to it exactly, at the resolution of the last block.
 # - A picture made for a class's score can pass all real ones without looking like any: prototypes far from the data,
 #   once more.
 # - With a graph cut a map becomes a box. How good it is has to be read beside boxes that cost nothing.

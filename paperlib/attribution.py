@@ -7,8 +7,7 @@ from paperlib.concepts import MODES, resize
 from paperlib.guards import check_option, check_shapes, check_size, check_target
 
 UPSAMPLING = {name: MODES[name] for name in ("bilinear", "nearest")}
-# The classes among whose prototypes the segments are found; None: among all.
-SEGMENTS = {"predicted": lambda target: target, "all": lambda target: None}
+SEGMENTS = {"predicted": lambda target: target, "all": lambda target: None}  # among whose prototypes; None: all
 BASES = ("raw", "averaged")
 
 
@@ -66,14 +65,16 @@ def upstream(features, C, explainers, target, segments="predicted", base="raw", 
     With return_segments also the concept maps (n, H, W), by name, so that both come from one pass. Raises ValueError
     for an unknown option, explainers that are not growing suffixes, or a target that does not fit.
     """
-    for name, value, known in (("segments", segments, SEGMENTS), ("base", base, BASES), ("mode", mode, UPSAMPLING)):
-        check_option(name, value, known)
+    for option in (("segments", segments, SEGMENTS), ("base", base, BASES), ("mode", mode, UPSAMPLING)):
+        check_option(*option)
     _check_suffixes(explainers, len(features))
     target = check_target(target, len(features[0]), C.shape[1]).to(C.device)
     att, maps, concepts = _of_target(features[-1], C, target), {}, {}
     for depth, explainer in enumerate(explainers):
-        s = concepts[explainer.name] = explainer.maps_from_features(features, SEGMENTS[segments](target))
-        if depth > 0 or base == "averaged":
+        refined = depth > 0 or base == "averaged"
+        if refined or return_segments:
+            s = concepts[explainer.name] = explainer.maps_from_features(features, SEGMENTS[segments](target))
+        if refined:
             att = refine(upsample(att, s.shape[-2:], mode), s)
         maps[explainer.name] = att
     return (maps, concepts) if return_segments else maps

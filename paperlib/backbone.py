@@ -1,7 +1,6 @@
 """The CNN of section 2 taken apart as in the paper: blocks f_1..f_B (eq. 6), average pooling, classifier (eq. 1-2).
 
-`Backbone` wraps any module of that structure, and refuses, by comparing numbers, a network for which Theorem 1 does not
-hold.
+`Backbone` wraps any module of that structure; by comparing numbers it refuses one for which Theorem 1 does not hold.
 """
 from __future__ import annotations
 
@@ -15,8 +14,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 # Between the last block and the classifier these do nothing to a trained network's numbers but average and reshape.
 HARMLESS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)
-# One forward pass at a time. A network with hooks, or a data set that reads from one open file, does not bear several
-# threads at once: they would mix up their outputs without an error.
+# A network with hooks, or a data set that reads from one open file, would mix up what several threads ask for.
 FORWARD = Lock()
 
 
@@ -110,8 +108,8 @@ class Backbone(nn.Module):
         h = self.features(x)[-1]
         fits = h.ndim == 4 and h.shape[1] == self.classifier.in_features
         if not fits or not (self.classify(h.mean((2, 3))) - y).abs().max() <= 1e-4 * (1 + y.abs().max()):
-            raise StructureError(f"{kind} is not blocks, average pooling, linear classifier: between "
-                                 f"'{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}; Theorem 1 does "
+            where = f"between '{self.blocks[-1]}' and '{self.classifier_name}' {self._between(x)}"
+            raise StructureError(f"{kind} is not blocks, average pooling, linear classifier: {where}; Theorem 1 does "
                                  f"not apply.")
 
     @torch.no_grad()
@@ -138,13 +136,11 @@ class Backbone(nn.Module):
 
 def linear_layer(model: nn.Module, name: str) -> nn.Linear:
     """The model's module `name`. Raises StructureError if there is none, or it is not linear."""
-    found = dict(model.named_modules()).get(name)
+    found, names = dict(model.named_modules()).get(name), ", ".join(child for child, _ in model.named_children())
     if found is None:
-        names = ", ".join(child for child, _ in model.named_children())
         raise StructureError(f"The network has no module {name!r}; its outermost modules are {names}.")
     if not isinstance(found, nn.Linear):
-        raise StructureError(f"'{name}' is a {type(found).__name__}, not a linear layer; name the network's linear "
-                             f"classifier.")
+        raise StructureError(f"'{name}' is a {type(found).__name__}, not a linear layer; name the linear classifier.")
     return found
 
 
@@ -156,9 +152,7 @@ class _Hooked(nn.Module):
         self.model, self.blocks = model, blocks
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        # Kept under the name, not in order of running: a block may be listed before it runs. A copy is kept, for the
-        # layer that follows may work in place.
-        kept: dict[str, torch.Tensor] = {}
+        kept = {}  # under the name, for a block may be listed before it runs; copies, for the next may work in place
         hooks = [self.model.get_submodule(name).register_forward_hook(
             lambda _m, _i, out, name=name: kept.__setitem__(name, out.clone())) for name in self.blocks]
         try:
@@ -166,8 +160,7 @@ class _Hooked(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        silent = [name for name in self.blocks if name not in kept]
-        if silent:
+        if silent := set(self.blocks) - set(kept):
             raise StructureError(f"The forward pass does not run {', '.join(silent)}; name blocks that it runs.")
         return [kept[name] for name in self.blocks]
 
@@ -193,7 +186,7 @@ class _Traced(nn.Module):
 def extractor(model: nn.Module, blocks: tuple[str, ...]) -> nn.Module:
     """A module that gives the outputs of `blocks`, [x^(1), ..., x^(B)] (eq. 6), for pictures; it shares the weights.
 
-    By tracing where torch.fx can follow the network, else by hooks. Raises StructureError for an unknown block.
+    It traces if torch.fx can follow the network, else it hooks. Raises StructureError for an unknown block.
     """
     if not blocks:
         raise StructureError("No block is named; name those whose outputs are x^(1)..x^(B), the last at the pooling.")

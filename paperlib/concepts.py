@@ -6,7 +6,7 @@ C classes, K prototypes ordered by class, K/C of them per class.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import repeat
 from numbers import Integral, Real
@@ -17,14 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from paperlib.backbone import count, features_of
 from paperlib.guards import check_count, check_option, check_shapes, check_size, check_target, plain, refuse_test
-from paperlib.kmex import class_prototypes, make_clusterer
 from paperlib.progress import Bar
 from paperlib.theorem1 import predicted_class
 
@@ -65,7 +61,7 @@ def composite(features, resolution=None, norm="row", block_weight="inv_dim", mod
     if isinstance(features, torch.Tensor) or len(features) == 0:
         raise ValueError("features must be a list with the output (n, D_b, H_b, W_b) of at least one block.")
     check_shapes(**{f"features[{b}]": (x, f"n D{b} H{b} W{b}") for b, x in enumerate(features)})
-    _check_choices(resolution, norm, block_weight, mode)
+    _check_choices(norm, block_weight, mode)
     size = features[0].shape[-2:] if resolution is None else check_size("resolution", resolution)
     u = [resize(x, size, mode) for x in features]
     weight = BLOCK_WEIGHTS.get(block_weight, lambda D: float(D) ** float(block_weight))
@@ -111,8 +107,7 @@ def vote(s: torch.Tensor, n_classes: int, prototypes_per_class: int) -> torch.Te
     """
     K = n_classes * prototypes_per_class
     if s.ndim != 2 or s.is_floating_point() or s.numel() == 0 or s.min() < 0 or s.max() >= K:
-        raise ValueError(f"s must be non-empty whole-number indices (n, R') in 0..{K - 1}, but is {tuple(s.shape)} of "
-                         f"{s.dtype}, or goes beyond.")
+        raise ValueError(f"s must be whole numbers (n, R') in 0..{K - 1}, but it is {tuple(s.shape)} of {s.dtype}.")
     return _tally(s // prototypes_per_class, n_classes) / s.shape[1]
 
 
@@ -130,9 +125,7 @@ def decide(y, s, distance=None, vote="class", *, prototypes_per_class):
         raise ValueError("decide needs y (n, n_classes), s (n, R') and distance None or shaped as s.")
     score, candidate = VOTES[vote](y, s, prototypes_per_class)
     best, m = score == score.amax(dim=1, keepdim=True), score.shape[1]
-    mean = torch.zeros_like(score)
-    if distance is not None:
-        mean = _tally(candidate, m, distance) / _tally(candidate, m).clamp_min(1)
+    mean = 0 * score if distance is None else _tally(candidate, m, distance) / _tally(candidate, m).clamp_min(1)
     predicted = mean.masked_fill(~best, torch.inf).argmin(dim=1) // (m // y.shape[1])
     return predicted, best.unflatten(1, (y.shape[1], -1)).any(dim=2).sum(dim=1) > 1
 
@@ -148,15 +141,14 @@ def concepts_per_map(s: torch.Tensor) -> torch.Tensor:
     return 1 + (s.flatten(1).sort(dim=1).values.diff(dim=1) != 0).sum(dim=1)
 
 
-@dataclass(eq=False, repr=False)
-class ConceptExplainer(BaseEstimator):
+@dataclass(eq=False)
+class ConceptExplainer:
     """Prototypes of the cells of a frozen backbone, and what they explain (section 3.3; rows B4, B234 of Table 2).
 
     After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), seconds_,
     prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype.
-    `images` is everywhere a tensor (n, 3, H, W) or anything with a length that gives one (3, H, W), or a tuple that
-    begins with it, for an index: a data set need not fit in memory. The backbone is a `paperlib.backbone.Backbone`, or
-    any object with its members features, C, bias, n_classes.
+    `images` are a tensor or a data set, which need not fit in memory, as in `backbone.features_of`. The backbone is a
+    `paperlib.backbone.Backbone`, or any object with its members features, C, bias, n_classes.
     """
 
     blocks: Sequence[int] = (2, 3, 4)  # numbers, from 1, of the blocks used: growing and ending in the last
@@ -168,7 +160,7 @@ class ConceptExplainer(BaseEstimator):
     resolution: int | Sequence[int] | None = None
     mode: str = "bilinear"
     vote: str = "class"  # or "cluster", as in `decide`
-    clusterer: BaseEstimator | None = None  # as in `kmex.KMEx`
+    clusterer: object = None  # as in `kmex.KMEx`
     batch_size: int = 32  # images per forward pass
     n_jobs: int = 1  # classes fitted at the same time, in threads; any number gives equal prototypes
     progress: bool = False
@@ -181,7 +173,7 @@ class ConceptExplainer(BaseEstimator):
     @property
     def kind(self) -> tuple:
         """Equal for explainers whose rows of eq. 8 are equal."""
-        size = self.resolution and check_size("resolution", self.resolution)
+        size = None if self.resolution is None else check_size("resolution", self.resolution)
         return tuple(self.blocks), self.norm, self.block_weight, size, self.mode
 
     def fitting(self) -> dict:
@@ -203,7 +195,8 @@ class ConceptExplainer(BaseEstimator):
     def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
         """Each cell's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
 
-        classes None: among all K (eq. 9). classes (n,): among the K/C of each image's class."""
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        """
         if classes is None:
             return assign(q, self.prototypes_, True)
         s, distance = q.new_empty(q.shape[:-1], dtype=torch.long), q.new_empty(q.shape[:-1])
@@ -225,11 +218,9 @@ class ConceptExplainer(BaseEstimator):
     def maps_from_features(self, features, classes=None) -> torch.Tensor:
         """Explanation maps from all B blocks' features (`backbone.features`), so that callers share one forward pass.
 
-        features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device. classes None: the nearest of
-        all K prototypes (eq. 9). classes (n,): the nearest of the K/C prototypes of each image's class.
+        features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device; classes as in `nearest`.
         Raises ValueError for wrong shapes or classes.
         """
-        check_is_fitted(self)
         n, size = len(features[0]), self.batch_size
         given = repeat(None) if classes is None else check_target(classes, n, self.n_classes_).cpu().split(size)
         batches = zip(*(x.split(size) for x in features), strict=True)
@@ -242,16 +233,13 @@ class ConceptExplainer(BaseEstimator):
         class that the backbone predicts, which gives few, large segments. classes (n,): those of the class given.
         Raises ValueError for empty images, an unknown `among`, or classes that do not fit.
         """
-        check_is_fitted(self)
         named = isinstance(among, str)
         if named:
             check_option("among", among, AMONG)
         given = None if named else check_target(among, count(images), self.n_classes_, "among")
-        maps = []
-        for reading in readings(backbone, images, {}, self.batch_size, progress=self.progress):
-            classes = AMONG[among](reading) if named else given[reading.index]
-            maps.append(self.maps_from_features(reading.features, classes).cpu())
-        return torch.cat(maps)
+        classes = AMONG[among] if named else lambda reading: given[reading.index]
+        read = readings(backbone, images, {}, self.batch_size, progress=self.progress)
+        return torch.cat([self.maps_from_features(r.features, classes(r)).cpu() for r in read])
 
     def votes(self, backbone, images) -> torch.Tensor:
         """Prediction scores y of eq. 10: (n, n_classes), each image's sum to 1."""
@@ -267,7 +255,6 @@ class ConceptExplainer(BaseEstimator):
 
     def evaluate(self, backbone, images, labels) -> dict[str, float]:
         """accuracy and tie_rate, fractions, and concepts_per_map, the mean number of different prototypes of eq. 9."""
-        check_is_fitted(self)
         labels = check_target(labels, count(images), self.n_classes_, "labels")
         read = [(r.predicted, r.tied, r.concepts) for r in self._explained(backbone, images)]
         predicted, tied, concepts = (torch.cat(x) for x in zip(*read, strict=True))
@@ -280,7 +267,6 @@ class ConceptExplainer(BaseEstimator):
 
     def state(self) -> dict[str, torch.Tensor]:
         """What fit learned, as tensors to save; `get_params()` are the rest."""
-        check_is_fitted(self)
         return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_,
                 "resolution": torch.tensor(self.resolution_)}
 
@@ -295,6 +281,23 @@ class ConceptExplainer(BaseEstimator):
             raise ValueError("the state does not fit prototypes_per_class: it was saved with other parameters.")
         return explainer._take(prototypes, sources, size.tolist())
 
+    def get_params(self, deep: bool = True) -> dict:
+        """The parameters by name, as scikit-learn's estimators give them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def set_params(self, **params) -> ConceptExplainer:
+        """The explainer, with these parameters. Raises ValueError for a name that is none."""
+        for name, value in params.items():
+            check_option("parameter", name, self.get_params())
+            setattr(self, name, value)
+        return self
+
+    def __getattr__(self, name):
+        if name.endswith("_") and not name.startswith("_"):
+            from sklearn.exceptions import NotFittedError
+            raise NotFittedError(f"this {self.name} has no {name} yet: call fit(backbone, images, labels) first.")
+        raise AttributeError(f"ConceptExplainer has no {name!r}.")
+
     def _take(self, prototypes, sources, size):
         self.prototypes_, self.prototype_sources_, self.resolution_ = prototypes, sources, tuple(size)
         self.n_classes_ = len(prototypes) // self.prototypes_per_class
@@ -307,8 +310,9 @@ class ConceptExplainer(BaseEstimator):
             raise ValueError(f"blocks={self.blocks!r} must be a tuple of block numbers, such as (2, 3, 4).")
         check_count("prototypes_per_class", self.prototypes_per_class)
         check_count("batch_size", self.batch_size)
-        _check_choices(self.resolution, self.norm, self.block_weight, self.mode)
+        _check_choices(self.norm, self.block_weight, self.mode)
         check_option("vote", self.vote, VOTES)
+        from paperlib.kmex import make_clusterer
         make_clusterer(self.clusterer, self.n_init)
 
 
@@ -323,6 +327,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     Raises ValueError for empty data, labels that do not fit, a class without images or with fewer different rows than
     K/C, NaN features, blocks that are no suffix, or an unknown option; LeakError for pictures of the test split.
     """
+    from sklearn.utils import check_random_state  # here, for to import scikit-learn takes as long as torch
     start = perf_counter()
     refuse_test(images, "fitting prototypes")
     for explainer in explainers:
@@ -332,7 +337,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     empty = ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0)
     if empty:
         raise ValueError(f"no image of class {empty}: every class needs images to be clustered.")
-    # One whole number, so that every class starts from the same seed in whatever order workers take them.
+    # One number, so that every class starts from the same seed in whatever order workers take them.
     seeds = [r if isinstance(r, Integral) else int(check_random_state(r).randint(2**31 - 1))
              for r in (e.random_state for e in explainers)]
     # BLAS has one limit for the whole process, and workers that set and restored it would undo one another's. OpenMP's
@@ -346,8 +351,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
         prototypes, sources, sizes, seconds = zip(*of_classes, strict=True)
         if len(set(sizes)) > 1:
             raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
-        prototypes, sources = (torch.from_numpy(np.concatenate(x)) for x in (prototypes, sources))
-        explainer._take(prototypes, sources, sizes[0])
+        explainer._take(*(torch.from_numpy(np.concatenate(x)) for x in (prototypes, sources)), sizes[0])
         explainer.seconds_ = round(per_second * sum(seconds), 2)
     return explainers
 
@@ -355,7 +359,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
 @torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
 def _fit_class(explainers, seeds, backbone, images, index, c):
     """Of class c with the images `index`, for each explainer: prototypes, sources, (H', W'), seconds of clustering."""
-    groups, size, found = _by_kind(explainers), explainers[0].batch_size, {}
+    groups, size, found = _by_kind(dict(enumerate(explainers))), explainers[0].batch_size, {}
     features = (features_of(backbone, images, index[at : at + size]) for at in range(0, len(index), size))
     features = list(features) if len(groups) > 1 else features  # kept only if a second kind needs them
     for same in groups:
@@ -367,9 +371,9 @@ def _fit_class(explainers, seeds, backbone, images, index, c):
 
 
 def _by_kind(explainers):
-    """The explainers' numbers, in groups whose rows of eq. 8 are equal."""
-    kinds = [e.kind for e in explainers]
-    return [[i for i, kind in enumerate(kinds) if kind == one] for one in dict.fromkeys(kinds)]
+    """The explainers' names, in groups whose rows of eq. 8 are equal."""
+    kinds = {name: explainer.kind for name, explainer in explainers.items()}
+    return [[name for name in kinds if kinds[name] == kind] for kind in dict.fromkeys(kinds.values())]
 
 
 def _rows(explainer, batches, n):
@@ -388,6 +392,7 @@ def _rows(explainer, batches, n):
 def _cluster(explainer, rows, resolution, index, c, seed):
     """Of class c, from its rows of eq. 8, what `_fit_class` gives: sources (K/C, 3) are each one's nearest row."""
     start = thread_time()  # of this thread's work only, so that waiting for another does not count
+    from paperlib.kmex import class_prototypes, make_clusterer
     clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
     p = class_prototypes(rows, explainer.prototypes_per_class, clusterer, seed, label=c)
     # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
@@ -399,7 +404,6 @@ def _cluster(explainer, rows, resolution, index, c, seed):
 
 class Explained(NamedTuple):
     """Of n pictures, what one explainer says."""
-
     s: torch.Tensor  # (n, H', W') long: each cell's nearest prototype of all K (eq. 9)
     distance: torch.Tensor  # (n, H', W'): and how far it is
     y: torch.Tensor  # (n, n_classes): eq. 10
@@ -411,7 +415,6 @@ class Explained(NamedTuple):
 
 class Reading(NamedTuple):
     """Of a batch of n pictures, what the network and the explainers say."""
-
     index: torch.Tensor  # (n,) long: the pictures' numbers
     features: list[torch.Tensor]  # eq. 6: of each block (n, D_b, H_b, W_b), on the network's device
     predicted: torch.Tensor  # (n,) long, on the CPU: the network's class
@@ -427,25 +430,21 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
     that the network predicts. Rows of eq. 8 are made once for explainers of one kind, and one kind is held at a time.
     Raises ValueError for empty images, or NaN; NotFittedError for an explainer that is not fitted.
     """
-    for explainer in explainers.values():
-        check_is_fitted(explainer)
-    groups, names = _by_kind(explainers.values()), list(explainers)
+    groups = _by_kind(explainers)
     for index in Bar(torch.arange(count(images)).split(batch_size), "maps", unit="batch", show=progress):
-        features, explained = features_of(backbone, images, index), dict.fromkeys(names)
+        features, explained = features_of(backbone, images, index), dict.fromkeys(explainers)
         predicted = predicted_class(backbone, features).cpu()
         for same in groups:
-            q = explainers[names[same[0]]].compose(features)
-            for name in (names[i] for i in same):
+            q = explainers[same[0]].compose(features)
+            for name in same:
                 read = explainers[name].read(q, predicted if shown else None)
                 explained[name] = Explained(*(x if x is None else x.cpu() for x in read))
             del q  # before the next kind comes
         yield Reading(index, features, predicted, explained)
 
 
-def _check_choices(resolution, norm, block_weight, mode):
+def _check_choices(norm, block_weight, mode):
     check_option("norm", norm, NORMS)
     check_option("mode", mode, MODES)
     if not isinstance(block_weight, Real) or isinstance(block_weight, bool):
         check_option("block_weight", block_weight, BLOCK_WEIGHTS)
-    if resolution is not None:
-        check_size("resolution", resolution)

@@ -15,7 +15,6 @@ class LeakError(ValueError):
 
 class Embeddings(np.ndarray):
     """A numpy array that knows from which split it comes, through slicing, indexing and arithmetic."""
-
     split = ""
 
     def __array_finalize__(self, source):
@@ -35,8 +34,7 @@ def refuse_test(pictures, what: str) -> None:
     pictures: anything; those with `.split == "test"` are refused, as are torch's Subset and ConcatDataset of such.
     what: what they are wanted for, as "fitting prototypes".
     """
-    split = getattr(pictures, "split", "")
-    if isinstance(split, str) and split == "test":
+    if getattr(pictures, "split", "") == "test":
         raise LeakError(f"The test split must not be used for {what}: give training pictures, or what is measured on "
                         f"the test split afterwards says nothing.")
     for part in (getattr(pictures, "dataset", None), *getattr(pictures, "datasets", ())):
@@ -64,13 +62,12 @@ def plain(value):
     if isinstance(value, np.random.RandomState):
         return plain(value.get_state())
     if hasattr(value, "get_params"):
-        kind = type(value)
-        return {"class": f"{kind.__module__}.{kind.__qualname__}", **plain(value.get_params(deep=False))}
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **plain(value.get_params(deep=False))}
     x = np.asarray(as_array(value))
     if x.dtype.hasobject:
         raise TypeError(f"{value!r} cannot stand in the key of a cache: give numbers, texts or arrays.")
-    digest = {"sha256": sha256(x.tobytes()).hexdigest(), "shape": list(x.shape), "type": str(x.dtype)}
-    return digest if x.ndim else x.item()
+    content = {"sha256": sha256(x.tobytes()).hexdigest(), "shape": list(x.shape), "type": str(x.dtype)}
+    return content if x.ndim else x.item()
 
 
 def check_option(name: str, value, known: Iterable[str]) -> None:
@@ -113,8 +110,8 @@ def check_finite(**tensors) -> None:
 def check_shapes(**given) -> None:
     """Raise unless all are finite tensors of floats, of one type, not empty, and of the shapes that are asked for.
 
-    given: name=(tensor, "n R D"): a word is one length in all the shapes, "..." any number of first ones. A tensor that
-    is None is passed over. Raises TypeError as `check_floats`, ValueError for the rest.
+    given: name=(tensor or None, "n R D"): a word is one length in all the shapes, "..." any number of first ones.
+    Raises TypeError as `check_floats`, ValueError for the rest.
     """
     given = {name: (x, shape.split()) for name, (x, shape) in given.items() if x is not None}
     tensors, lengths = {name: x for name, (x, _) in given.items()}, {}
@@ -131,10 +128,7 @@ def check_shapes(**given) -> None:
 
 
 def check_target(target, n: int, n_classes: int, name: str = "target") -> torch.Tensor:
-    """`target`, a class for each of n images or one for all, as (n,) long.
-
-    Raises ValueError, by the argument's `name`, if it is neither, or lies outside 0..n_classes-1.
-    """
+    """`target`, a class for each of n images or one for all, as (n,) long. Raises ValueError if it is neither."""
     target = torch.as_tensor(target)
     target = target.expand(n) if target.ndim == 0 else target
     whole = not target.is_floating_point() and target.dtype != torch.bool

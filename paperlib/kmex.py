@@ -16,8 +16,8 @@ from paperlib.guards import as_array, check_count, refuse_test
 def make_clusterer(clusterer=None, n_init: int = 10):
     """The clusterer of every class: the one given, or k-means as the paper's authors ran it.
 
-    Restarts and iterations are written out because scikit-learn's default of restarts has changed since.
-    Raises TypeError if a given clusterer has no parameter `n_clusters`.
+    Restarts are written out because scikit-learn's default has changed since. Raises TypeError if a given clusterer has
+    no parameter `n_clusters`.
     """
     if clusterer is None:
         check_count("n_init", n_init)

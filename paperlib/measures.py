@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.metrics import accuracy_score, pairwise_distances_argmin, pairwise_distances_argmin_min
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from paperlib.guards import as_array, check_option
 
@@ -38,12 +33,12 @@ def per_class_cosines(prototypes, prototype_labels, Z, y, pairing="all") -> tupl
     """Average cosine of each class's prototypes with embeddings of that class, and of the others (Table 1).
 
     prototypes (K, D) with labels (K,), embeddings Z (n, D) with labels y (n,) -> (class (C,), out (C,)), ordered by
-    label. For class c: "class" pairs the prototypes of c with the points of c, "out" pairs the prototypes
-    of c with the points of all other classes. pairing "all" averages over every pair; "nearest" keeps, for each point,
-    only its nearest prototype of c (l2 distance).
+    label. "class" pairs the prototypes of c with the points of c, "out" with those of all other classes. pairing "all"
+    averages over every pair; "nearest" keeps, for each point, only its nearest prototype of c (l2 distance).
     Raises ValueError for wrong shapes, NaN, a zero vector (it has no direction), a single class, or prototypes and
     points whose labels differ.
     """
+    from sklearn.preprocessing import normalize  # here, for to import scikit-learn takes as long as torch
     check_option("pairing", pairing, PAIRINGS)
     P, labels, Z, y = _check(prototypes, prototype_labels, Z, y)
     _check_directions(P, labels, Z, y)
@@ -74,6 +69,7 @@ def prototype_distances(prototypes, prototype_labels, Z, y) -> tuple[np.ndarray,
     Raises ValueError for wrong shapes, NaN, a label that no point has, or a class with a single point or whose points
     mostly coincide (it has no unit of distance).
     """
+    from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
     P, labels, Z, y = _check(prototypes, prototype_labels, Z, y)
     relative = np.empty(len(P))
     for c in np.unique(labels):
@@ -85,6 +81,7 @@ def prototype_distances(prototypes, prototype_labels, Z, y) -> tuple[np.ndarray,
 
 def _spacing(points, c):
     """Median l2 distance of a point (n, D) of class c to its nearest fellow."""
+    from sklearn.neighbors import NearestNeighbors
     if len(points) < 2:
         raise ValueError(f"class {c} has {len(points)} points in Z: it needs two or more to measure with.")
     spacing = np.median(NearestNeighbors(n_neighbors=1).fit(points).kneighbors()[0])
@@ -96,8 +93,8 @@ def _spacing(points, c):
 def over_runs(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and standard deviation over runs (Table 2: five) of the numbers of each row.
 
-    runs: a list with one dict for each run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a
-    sample (n - 1), and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
+    runs: one dict per run, row -> m numbers. Gives row -> (mean (m,), sd (m,)); the sd is that of a sample (n - 1),
+    and 0 for one run. Raises ValueError for no runs, and for runs with different rows.
     """
     if not runs or any(list(run) != list(runs[0]) for run in runs):
         raise ValueError("runs must be one or more dicts with the same rows: a mean needs each row in every run.")
@@ -107,10 +104,10 @@ def over_runs(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def accuracy(y_true, y_pred) -> float:
     """Fraction of correct predictions (Table 2), labels not matched. Raises ValueError for empty or unequal input."""
-    y_true, y_pred = as_array(y_true), as_array(y_pred)
-    if len(y_true) == 0:
-        raise ValueError("y_true is empty: an accuracy needs at least one label.")
-    return float(accuracy_score(y_true, y_pred))
+    y_true, y_pred = np.asarray(as_array(y_true)), np.asarray(as_array(y_pred))
+    if y_true.shape != y_pred.shape or y_true.ndim != 1 or y_true.size == 0:
+        raise ValueError(f"labels {y_true.shape} and predictions {y_pred.shape} must be one each of the same images.")
+    return float((y_true == y_pred).mean())
 
 
 def _nearest(Z, P):
@@ -120,6 +117,7 @@ def _nearest(Z, P):
 
 def _check(P, labels, Z, y):
     """All as arrays, P and Z as float64: the nearest prototype is found by a difference of squares."""
+    from sklearn.utils import check_array, check_consistent_length, column_or_1d
     P, Z = (check_array(as_array(x), dtype=np.float64, input_name=n) for x, n in ((P, "prototypes"), (Z, "Z")))
     labels, y = column_or_1d(as_array(labels)), column_or_1d(as_array(y))
     check_consistent_length(P, labels)

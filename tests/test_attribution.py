@@ -72,7 +72,7 @@ def test_attribute_bad_input(hC):
     zero[:, 1] = 0
     with pytest.raises(ValueError, match=r"columns \[1\] are zero"):
         attribute(h, zero)
-    with pytest.raises(ValueError, match=r"h must be \(n, R, D\)"):
+    with pytest.raises(ValueError, match=r"Needed are h \(n, R, D\)"):
         attribute(h, C.T)
     with pytest.raises(ValueError, match="h holds NaN"):
         attribute(h * torch.nan, C)
@@ -108,20 +108,20 @@ def test_upsample():
 
 def test_bad_maps():
     att, segments = torch.rand(2, 3, 3), torch.zeros(2, 3, 3, dtype=torch.long)
-    with pytest.raises(ValueError, match="segments must be whole-number ids"):
-        refine(att, segments[:1])
-    with pytest.raises(ValueError, match="segments must be whole-number ids"):
-        refine(att, segments.float())
-    with pytest.raises(ValueError, match="non-empty float map"):
-        refine(att[0], segments[0])
-    with pytest.raises(ValueError, match="non-empty"):
-        refine(att[:0], segments[:0])
+    for given in ((att, segments[:1]), (att, segments.float())):
+        with pytest.raises(ValueError, match="segments must be whole numbers shaped as att"):
+            refine(*given)
+    for given in ((att[0], segments[0]), (att[:0], segments[:0])):
+        with pytest.raises(ValueError, match=r"Needed are att \(n, H, W\), none of them empty"):
+            refine(*given)
     with pytest.raises(ValueError, match="NaN"):
         refine(att * torch.nan, segments)
     with pytest.raises(ValueError, match="mode='bicubic' is unknown"):
         upsample(att, 6, "bicubic")
-    with pytest.raises(ValueError, match="non-empty float map"):
+    with pytest.raises(ValueError, match="Needed are att"):
         upsample(att[0], 6)
+    with pytest.raises(ValueError, match="size=0 must be a positive whole number"):
+        upsample(att, 0)
 
 
 @pytest.mark.parametrize("segments", ["predicted", "all"])

@@ -146,7 +146,7 @@ def test_last_block_must_be_the_last(own):
 
 @pytest.mark.parametrize("net", ["Net", "Wilful"])
 def test_wrong_block_name(own, net):
-    with pytest.raises(StructureError, match="has not all of the blocks one, three|has no module 'three'"):
+    with pytest.raises(StructureError, match="does not have all of the blocks one, three; for its names see"):
         build(f"{own}:{net}", 3, blocks=("one", "three"), classifier="head")
 
 
@@ -166,10 +166,66 @@ def test_wrong_classifier_name():
 
 
 def test_classifier_that_is_not_linear(own):
-    with pytest.raises(StructureError, match="'layer4' is a Sequential, not a linear layer; name the network's linear"):
+    with pytest.raises(StructureError, match="'layer4' is a Sequential, not a linear layer; name the linear"):
         build("resnet18", 3, classifier="layer4")
     with pytest.raises(StructureError, match="'one.0' is a Conv2d, not a linear layer"):
         build(f"{own}:Net", 3, blocks=("one", "two"), classifier="one.0")
+
+
+class InPlace(nn.Module):
+    """Blocks without a ReLU, each of them followed by one that overwrites the block's output."""
+
+    def __init__(self, wilful: bool, named: bool = True):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, stride=2), nn.Conv2d(4, 6, 3, stride=2)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.ReLU(inplace=True) if named else nn.Identity()
+        self.head, self.wilful = nn.Linear(6, 3), wilful
+
+    def forward(self, x):
+        h = self.relu(self.one(x))
+        if self.wilful and h.sum() < 0:  # which torch.fx cannot follow
+            h = -h
+        return self.head(self.last(self.two(h)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("wilful", [False, True])
+def test_a_layer_that_works_in_place_does_not_overwrite_a_block(wilful):
+    torch.manual_seed(0)
+    model, x = InPlace(wilful, named=False), pictures()
+    net = Backbone(model, **BLOCKS)
+    assert isinstance(net._extract, backbone._Hooked if wilful else backbone._Traced)
+    x1 = model.one(x).detach()
+    assert x1.min() < 0
+    for found, wanted in zip(net.features(x), (x1, model.two(x1.relu())), strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert torch.equal(net(x), model(x))
+
+
+@pytest.mark.parametrize("wilful", [False, True])
+def test_a_last_block_that_is_overwritten_in_place_is_refused(wilful):
+    with pytest.raises(StructureError, match=r"between 'two' and 'head' stand ReLU \(last\)"):
+        Backbone(InPlace(wilful), **BLOCKS)
+    assert Backbone(InPlace(wilful), ("one", "last"), "head").n_classes == 3
+
+
+def test_weights_that_are_not_finite_are_named(own):
+    for bad in (torch.nan, torch.inf):
+        model = own_net(own)
+        model.two[0].weight.data[0, 0, 0, 0] = bad
+        with pytest.raises(ValueError, match=r"^The weights of Net hold NaN or infinite values, first in two.0.weight"):
+            Backbone(model, **BLOCKS)
+
+
+def test_a_network_that_ignores_its_number_of_classes_is_refused(own):
+    with pytest.raises(StructureError, match=r"'head' has 3 outputs; needed are the logits of 5 classes from both"):
+        Backbone(own_net(own), **BLOCKS, n_classes=5)
+    model = own_net(own)
+    model.register_forward_hook(lambda _module, _x, y: y.sum())
+    with pytest.raises(StructureError, match="needed are the logits of 3 classes"):
+        Backbone(model, **BLOCKS)
+    model.register_forward_hook(lambda _module, _x, y: {"out": y})
+    with pytest.raises(StructureError, match="gives <class 'dict'> for 2 pictures"):
+        Backbone(model, **BLOCKS)
 
 
 def test_features_are_those_of_evaluation_even_after_train(own):

@@ -1,4 +1,5 @@
 import itertools
+import json
 import time
 import weakref
 
@@ -7,20 +8,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.base import clone
-from sklearn.cluster import BisectingKMeans
+from sklearn.cluster import BisectingKMeans, KMeans
 from sklearn.exceptions import NotFittedError
+from torch.utils.data import ConcatDataset, Subset
 
-from paperlib import concepts
+from paperlib import concepts, kmex
 from paperlib.concepts import (
     ConceptExplainer,
     assign,
     composite,
+    concepts_per_map,
     decide,
     fit_together,
-    concepts_per_map,
     predicted_class,
+    readings,
     vote,
 )
+from paperlib.guards import LeakError
 from paperlib.kmex import KMEx
 
 
@@ -134,21 +138,19 @@ def test_composite_bad_input():
         ({"block_weight": True}, "block_weight=True is unknown"),
         ({"mode": "cubic"}, "mode='cubic' is unknown"),
         ({"resolution": 0}, "resolution=0 must be"),
-        ({"resolution": (2, 3, 4)}, "must be None, a positive whole number or a pair"),
+        ({"resolution": (2, 3, 4)}, "must be a positive whole number or a pair"),
     ]:
         with pytest.raises(ValueError, match=message):
             composite(features, **options)
-    with pytest.raises(ValueError, match="at least one block"):
-        composite([])
-    with pytest.raises(ValueError, match="a list with the output"):
-        composite(features[0])
-    with pytest.raises(ValueError, match="with the same n"):
-        composite([features[0], features[1][:1]])
-    with pytest.raises(ValueError, match=r"non-empty \(n, D_b, H_b, W_b\)"):
-        composite([features[0][0]])
-    with pytest.raises(ValueError, match="non-empty"):
-        composite([features[0][:0]])
-    with pytest.raises(TypeError, match="float tensors"):
+    for bad in ([], features[0]):
+        with pytest.raises(ValueError, match="a list with the output"):
+            composite(bad)
+    for bad in ([features[0], features[1][:1]], [features[0][0]], [features[0][:0]]):
+        with pytest.raises(ValueError, match=r"Needed are features\[0\] \(n, D0, H0, W0\).*but the shapes are"):
+            composite(bad)
+    with pytest.raises(ValueError, match=r"features\[1\] holds NaN"):
+        composite([features[0], features[1] * torch.nan])
+    with pytest.raises(TypeError, match="must be a tensor of floats"):
         composite([features[0].long()])
 
 
@@ -196,12 +198,9 @@ def test_assign_in_chunks(monkeypatch):
 
 def test_assign_bad_input():
     q, p = torch.rand(4, 3), torch.rand(2, 3)
-    with pytest.raises(ValueError, match=r"q must be \(..., D\)"):
-        assign(q, p[:, :2])
-    with pytest.raises(ValueError, match="K, D > 0"):
-        assign(q, p[:0])
-    with pytest.raises(ValueError, match="is empty"):
-        assign(q[:0], p)
+    for given in ((q, p[:, :2]), (q, p[:0]), (q[:0], p)):
+        with pytest.raises(ValueError, match=r"Needed are q \(..., D\), prototypes \(K, D\), none of them empty"):
+            assign(*given)
     with pytest.raises(ValueError, match="NaN"):
         assign(q * torch.nan, p)
     with pytest.raises(TypeError, match="prototypes must be a tensor of floats"):
@@ -222,16 +221,9 @@ def test_vote_against_loops_and_sums_to_one():
 
 def test_vote_bad_input():
     s = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(ValueError, match="must lie in 0..5"):
-        vote(s + 6, 3, 2)
-    with pytest.raises(ValueError, match="must lie in 0..5"):
-        vote(s - 1, 3, 2)
-    with pytest.raises(ValueError, match="whole-number indices"):
-        vote(s.float(), 3, 2)
-    with pytest.raises(ValueError, match="non-empty"):
-        vote(s[:0], 3, 2)
-    with pytest.raises(ValueError, match=r"\(n, R'\)"):
-        vote(s[0], 3, 2)
+    for bad in (s + 6, s - 1, s.float(), s[:0], s[0]):
+        with pytest.raises(ValueError, match=r"s must be whole numbers \(n, R'\) in 0..5"):
+            vote(bad, 3, 2)
 
 
 def decide_rows(rows, distance=None, **options):
@@ -370,8 +362,8 @@ def test_fit_holds_one_class_of_rows_at_a_time(data, monkeypatch):
         assert len(rows) == 6 * 16 and count(rows_seen) == 1
         return real(rows, *args, **kwargs)
 
-    real = concepts.class_prototypes
-    monkeypatch.setattr(concepts, "class_prototypes", watched)
+    real = kmex.class_prototypes
+    monkeypatch.setattr(kmex, "class_prototypes", watched)
     ConceptExplainer((2, 3), 2, batch_size=2).fit(Watched(), images, labels)
     assert len(rows_seen) == 3 and len(alive) == 9
     assert all(rows == 0 and features == 0 for rows, features in alive)
@@ -400,15 +392,6 @@ def test_indexable_images_are_read_once_and_give_the_same(backbone, data, fitted
     np.testing.assert_array_equal(explainer.predict(backbone, pairs), fitted.predict(backbone, data[0]))
 
 
-def test_max_images_per_class(backbone, data):
-    pairs = Pairs(*data)
-    explainer = ConceptExplainer((3,), 2, max_images_per_class=2).fit(backbone, pairs, data[1])
-    assert sorted(data[1][pairs.asked].tolist()) == [0, 0, 1, 1, 2, 2]
-    assert set(explainer.prototype_sources_[:, 0].tolist()) <= set(pairs.asked)
-    enough = ConceptExplainer((3,), 2, max_images_per_class=6).fit(backbone, *data)
-    np.testing.assert_array_equal(enough.prototypes_, ConceptExplainer((3,), 2).fit(backbone, *data).prototypes_)
-
-
 def test_explanation_maps_against_loops(backbone, data, fitted):
     images, _ = data
     features = backbone.features(images)
@@ -424,7 +407,7 @@ def test_explanation_maps_against_loops(backbone, data, fitted):
             own = distances[i, :, :, 4 * c : 4 * c + 4]
             assert torch.equal(maps[i], 4 * c + own.argmin(dim=-1))
     assert torch.equal(fitted.maps_from_features(features), fitted.explanation_map(backbone, images))
-    s, distance = fitted.maps_from_features(features, given, return_distance=True)
+    s, distance = fitted.nearest(fitted.compose(features), given)
     torch.testing.assert_close(distance, distances.gather(3, s[..., None])[..., 0], atol=1e-5, rtol=1e-3)
 
 
@@ -448,7 +431,7 @@ def test_state_brings_the_explainer_back(backbone, data, fitted):
         assert torch.equal(getattr(again, name), getattr(fitted, name))
     assert again.resolution_ == fitted.resolution_ and again.n_classes_ == fitted.n_classes_
     assert torch.equal(again.votes(backbone, data[0]), fitted.votes(backbone, data[0]))
-    with pytest.raises(ValueError, match="the state lacks prototypes:"):
+    with pytest.raises(ValueError, match="it needs prototypes, prototype_sources, resolution, as state"):
         ConceptExplainer.from_state(fitted.get_params(), {k: v for k, v in fitted.state().items() if k != "prototypes"})
     with pytest.raises(ValueError, match="does not fit prototypes_per_class"):
         ConceptExplainer.from_state({"prototypes_per_class": 5}, fitted.state())
@@ -474,11 +457,11 @@ def test_fit_bad_input(backbone, data):
         ({"blocks": ()}, "must be a tuple of block numbers"),
         ({"prototypes_per_class": 0}, "prototypes_per_class=0 must be a whole number"),
         ({"batch_size": 0}, "batch_size=0 must be a whole number"),
-        ({"max_images_per_class": 0}, "max_images_per_class=0 must be a whole number"),
         ({"n_init": 1.5}, "n_init=1.5 must be a whole number"),
         ({"vote": "all"}, "vote='all' is unknown"),
         ({"norm": "all"}, "norm='all' is unknown"),
         ({"prototypes_per_class": 25}, "class 0: 24 rows cannot give 25 prototypes"),
+        ({"resolution": 0}, "resolution=0 must be a positive"),
     ]:
         with pytest.raises(ValueError, match=message):
             ConceptExplainer(**{"blocks": (3,), "prototypes_per_class": 2, **parameters}).fit(backbone, images, labels)
@@ -486,12 +469,10 @@ def test_fit_bad_input(backbone, data):
     for bad_images, bad_labels, message in [
         (images[:0], labels[:0], "images is empty"),
         (iter(images), labels, "has no length"),
-        (images, labels[:-1], "labels must be 18 whole numbers"),
-        (images, labels.float(), "whole numbers"),
-        (images, labels + 1, "labels must lie in 0..2, but go from 1 to 3"),
-        (images, labels - 1, "labels must lie in 0..2"),
+        *((images, bad, r"labels must be one class, or one for each of the 18 images, in 0\.\.2")
+          for bad in (labels[:-1], labels.float(), labels + 1, labels - 1)),
         (images[labels != 1], labels[labels != 1], "no image of class 1"),
-        (images * torch.nan, labels, "NaN or infinite features"),
+        (images * torch.nan, labels, "NaN or infinite values"),
         (images * (labels != 2)[:, None, None, None], labels, "class 2: fewer than 2 of its 24 rows differ"),
         (images[:, 0], labels, r"an image must be \(3, H, W\)"),
     ]:
@@ -506,9 +487,9 @@ def test_explain_bad_input(backbone, data, fitted):
     images, labels = data
     with pytest.raises(ValueError, match="among='best' is unknown"):
         fitted.explanation_map(backbone, images, among="best")
-    with pytest.raises(ValueError, match="labels must be 18 whole numbers"):
+    with pytest.raises(ValueError, match="among must be one class, or one for each of the 18 images"):
         fitted.explanation_map(backbone, images, among=labels[:3])
-    with pytest.raises(ValueError, match="must lie in 0..2"):
+    with pytest.raises(ValueError, match=r"in 0\.\.2"):
         fitted.maps_from_features(backbone.features(images), labels + 1)
     with pytest.raises(ValueError, match="images is empty"):
         fitted.predict(backbone, images[:0])
@@ -520,16 +501,43 @@ def test_explain_bad_input(backbone, data, fitted):
         fitted.maps_from_features(backbone.features(images)[:2])
 
 
-def test_steps_of_an_explanation_are_those_of_a_pass(backbone, data, fitted):
-    images, labels = data
-    q = fitted.compose(backbone.features(images))
-    s, distance = fitted.nearest(q)
-    y, predicted, tied, ids = fitted.decision(s, distance)
-    torch.testing.assert_close(distance, torch.linalg.vector_norm(q - fitted.prototypes_[s], dim=-1))
-    assert torch.equal(fitted.nearest(q, labels)[0], fitted.explanation_map(backbone, images, labels))
-    assert torch.equal(y, fitted.votes(backbone, images)) and torch.equal(predicted, fitted.predict(backbone, images))
-    everyone = fitted.explanation_map(backbone, images)
-    assert torch.equal(ids, concepts_per_map(everyone)) and tied.dtype == torch.bool
+@pytest.mark.parametrize("shown", [False, True])
+def test_readings_are_the_explainers_own(backbone, data, fitted, shown):
+    images, _ = data
+    second = clone(fitted).set_params(prototypes_per_class=2, vote="cluster").fit(backbone, *data)
+    other = ConceptExplainer((3,), 2, n_init=1).fit(backbone, *data)
+    explainers = {"first": fitted, "one block": other, "second": second}
+    features, read = backbone.features(images), list(readings(backbone, images, explainers, 4, shown))
+    assert torch.equal(torch.cat([r.index for r in read]), torch.arange(18)) and len(read) == 5
+    predicted = torch.cat([r.predicted for r in read])
+    assert torch.equal(predicted, predicted_class(backbone, features))
+    torch.testing.assert_close(torch.cat([r.features[1] for r in read]), features[1])
+    for name, e in explainers.items():
+        q = e.compose(features)
+        parts = [r.explained[name] for r in read]
+        assert [list(r.explained) for r in read] == [list(explainers)] * 5
+        assert torch.equal(torch.cat([p.s for p in parts]), e.explanation_map(backbone, images))
+        distance = torch.linalg.vector_norm(q - e.prototypes_[e.nearest(q)[0]], dim=-1)
+        torch.testing.assert_close(torch.cat([p.distance for p in parts]), distance)
+        assert torch.equal(torch.cat([p.y for p in parts]), e.votes(backbone, images))
+        assert torch.equal(torch.cat([p.predicted for p in parts]), e.predict(backbone, images))
+        assert parts[0].tied.dtype == torch.bool
+        assert torch.equal(torch.cat([p.concepts for p in parts]), concepts_per_map(torch.cat([p.s for p in parts])))
+        if shown:
+            own = torch.cat([p.shown for p in parts]) + (predicted * e.prototypes_per_class)[:, None, None]
+            assert torch.equal(own, e.explanation_map(backbone, images, "predicted"))
+        else:
+            assert all(p.shown is None for p in parts)
+
+
+def test_readings_make_the_rows_of_each_kind_once(backbone, data, fitted, monkeypatch):
+    made, real = [], concepts.composite
+    monkeypatch.setattr(concepts, "composite", lambda *given: made.append(given) or real(*given))
+    same = {str(k): clone(fitted).set_params(prototypes_per_class=k).fit(backbone, *data) for k in (1, 2)}
+    same["other"] = clone(fitted).set_params(norm="none").fit(backbone, *data)
+    made.clear()
+    list(readings(backbone, data[0], same, 9))
+    assert len(made) == 2 * 2  # two batches of two kinds
 
 
 # Several explainers in one pass
@@ -549,22 +557,67 @@ def test_fit_together_is_fit_of_each(backbone, data, n_jobs):
         assert together.resolution_ == alone.resolution_ and together.n_classes_ == 3 and together.seconds_ > 0
 
 
-def test_fit_together_passes_each_picture_through_the_backbone_once(data):
+def test_pictures_pass_once_and_rows_are_made_once_with_two_workers(data, monkeypatch):
     class Counting(TinyBackbone):
         seen = 0
 
         def features(self, x):
             self.seen += len(x)
             return super().features(x)
+
+    made, real = [], concepts.composite
+
+    def slow(*given):
+        made.append(given)
+        time.sleep(0.02)  # lets another worker come, if it can want the same rows
+        return real(*given)
+
+    monkeypatch.setattr(concepts, "composite", slow)
+    explainers = [ConceptExplainer((2, 3), k, n_init=1) for k in (1, 2, 3)] + [ConceptExplainer((3,), 2, n_init=1)]
     counting = Counting()
-    fit_together(several(), counting, *data)
-    assert counting.seen == len(data[0])
+    start = time.perf_counter()
+    fit_together(explainers, counting, *data, n_jobs=2)
+    whole = time.perf_counter() - start
+    assert counting.seen == 18 and len(made) == 2 * 3  # two kinds, three classes of one batch
+    assert sum(e.seconds_ for e in explainers) == pytest.approx(whole, abs=0.05)
 
 
 def test_fit_together_bad_input(backbone, data):
-    with pytest.raises(ValueError, match="max_images_per_class must be None"):
-        fit_together([ConceptExplainer((3,), max_images_per_class=2)], backbone, *data)
     with pytest.raises(ValueError, match="prototypes_per_class=0 must be"):
         fit_together([*several(), ConceptExplainer((3,), 0)], backbone, *data)
-    with pytest.raises(ValueError, match="labels must be 18"):
+    with pytest.raises(ValueError, match="labels must be"):
         fit_together(several(), backbone, data[0], data[1][:3])
+
+
+def test_a_test_picture_reaches_no_prototype(backbone, data):
+    class Pictures(list):
+        split = "train"
+
+    images, labels = Pictures(data[0]), data[1]
+    ConceptExplainer((3,), 2, n_init=1).fit(backbone, Subset(images, range(18)), labels)
+    images.split = "test"
+    for planted in (images, Subset(Subset(images, range(18)), range(18)), ConcatDataset([images[:9], images])):
+        with pytest.raises(LeakError, match="The test split must not be used for fitting prototypes"):
+            ConceptExplainer((3,), 2).fit(backbone, planted, labels)
+
+
+def test_fitting_tells_apart_what_gives_other_prototypes():
+    first, second = np.zeros((5000, 2)), np.zeros((5000, 2))
+    second[2500] = 1  # str() shortens both to the same text
+    keys = [json.dumps(ConceptExplainer(**given).fitting(), sort_keys=True) for given in (
+        {}, {"clusterer": KMeans(init=first)}, {"clusterer": KMeans(init=second)}, {"clusterer": BisectingKMeans()},
+        {"clusterer": KMeans(init=torch.zeros(5000, 2))}, {"resolution": 4}, {"block_weight": 0.5}, {"batch_size": 8},
+        {"random_state": 1}, {"random_state": np.random.RandomState(1)})]
+    assert len(set(keys)) == len(keys)
+    alike = ConceptExplainer([2, 3, 4], np.int64(5), vote="cluster", n_jobs=3, progress=True)
+    assert json.dumps(alike.fitting(), sort_keys=True) == keys[0]
+    with pytest.raises(TypeError, match="cannot stand in the key of a cache"):
+        ConceptExplainer(clusterer=KMeans(init=lambda *_: first)).fitting()
+
+
+def test_kinds_tell_apart_what_gives_other_rows():
+    kinds = [ConceptExplainer(**given).kind for given in (
+        {}, {"blocks": (4,)}, {"norm": "none"}, {"block_weight": "none"}, {"block_weight": 0.1 + 0.2},
+        {"block_weight": 0.3}, {"resolution": 4}, {"resolution": (4, 5)}, {"mode": "nearest"})]
+    assert len(set(kinds)) == len(kinds)
+    assert ConceptExplainer([2, 3, 4], 3, resolution=(4, 4)).kind == ConceptExplainer(resolution=np.int64(4)).kind

@@ -6,6 +6,7 @@ from sklearn.cluster import DBSCAN, BisectingKMeans, KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
+from paperlib.guards import LeakError, marked
 from paperlib.kmex import KMEx, class_prototypes
 
 
@@ -133,3 +134,13 @@ def test_a_clusterer_without_centres_is_refused():
 
     with pytest.raises(TypeError, match="must give cluster_centers_"):
         class_prototypes(np.eye(3), 2, NoCentres())
+
+
+def test_an_embedding_of_the_test_split_reaches_no_prototype(Zy):
+    Z, y = Zy
+    train, test = marked(torch.tensor(Z), "train"), marked(Z, "test")
+    np.testing.assert_array_equal(KMEx(2).fit(train, y).prototypes_, KMEx(2).fit(Z, y).prototypes_)
+    for planted in (test, test[:30], 2 * test[y > 0].astype(np.float32)):
+        with pytest.raises(LeakError, match="The test split must not be used for fitting prototypes"):
+            KMEx(2).fit(planted, y[:len(planted)])
+    KMEx(2).fit(train, y).predict(test)  # which is what they are for

@@ -44,14 +44,9 @@ def test_it_differs_from_a_pooling_that_does_not_commute(hC):
 @pytest.mark.parametrize("function", [pool_then_classify, classify_then_pool, evidence])
 def test_bad_input(hC, function):
     h, C, bias = hC
-    with pytest.raises(ValueError, match=r"h must be \(n, R, D\)"):
-        function(h[0], C)
-    with pytest.raises(ValueError, match="with the same D"):
-        function(h, C.T)
-    with pytest.raises(ValueError, match="bias must be"):
-        function(h, C, bias[:2])
-    with pytest.raises(ValueError, match="is empty"):
-        function(h[:, :0], C)
+    for shapes in ((h[0], C), (h, C.T), (h, C, bias[:2]), (h[:, :0], C)):
+        with pytest.raises(ValueError, match=r"^Needed are h \(n, R, D\), C \(D, n_classes\).* but the shapes are"):
+            function(*shapes)
     with pytest.raises(ValueError, match="h holds NaN"):
         function(h * torch.nan, C)
     with pytest.raises(ValueError, match="C holds NaN or inf"):

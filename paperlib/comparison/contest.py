@@ -23,9 +23,9 @@ from paperlib.attribution import upsample, upstream
 from paperlib.comparison import methods as baselines
 from paperlib.comparison import scores
 from paperlib.comparison.saliency import saliency_map
-from paperlib.concepts import predicted_class
 from paperlib.datasets import birds
 from paperlib.datasets import load as data
+from paperlib.theorem1 import predicted_class
 
 OF_TRUTH = ("pointing, object", "pointing, parts", "mass, object", "mass, parts", "mass above mean, object",
             "mass above mean, parts")

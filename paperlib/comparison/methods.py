@@ -2,8 +2,8 @@
 
 Each is a function of (net, x, target) that gives one map (n, H, W) of the pictures' size, signed where the method is;
 `methods` lists them. Saliency (Simonyan et al. 2013) has a module of its own, and so has Soft-CAM. All raise ValueError
-for pictures smaller than the network's stride and for a class that there is not; those that take gradients, also where
-there are none.
+for pictures with NaN or smaller than the network's stride, and for a class that does not exist; those that take
+gradients, also where there are none.
 """
 from __future__ import annotations
 

@@ -13,19 +13,19 @@ from sklearn.utils.validation import column_or_1d
 from paperlib.guards import as_array
 
 
-def paired_difference(right, other) -> tuple[float, float]:
-    """Mean of other - right on the same pictures, and its standard error: (difference, error).
+def paired_difference(first, other) -> tuple[float, float]:
+    """Mean of other - first on the same pictures, and its standard error: (difference, error).
 
-    right, other (n,): 1 where an explainer's prediction is correct, else 0 (or any score of each picture). The error
+    first, other (n,): 1 where an explainer's prediction is correct, else 0 (or any score of each picture). The error
     is that of the mean of the differences, picture by picture: where both are correct or both wrong nothing varies, so
     it is smaller than that of two accuracies on pictures of their own. It is what another draw of pictures changes.
     Raises ValueError for unequal lengths or fewer than two pictures.
     """
-    right, other = np.asarray(as_array(right), dtype=np.float64), np.asarray(as_array(other), dtype=np.float64)
-    if right.shape != other.shape or right.ndim != 1 or len(right) < 2:
-        shapes = f"right {right.shape} and other {other.shape}"
+    first, other = np.asarray(as_array(first), dtype=np.float64), np.asarray(as_array(other), dtype=np.float64)
+    if first.shape != other.shape or first.ndim != 1 or len(first) < 2:
+        shapes = f"first {first.shape} and other {other.shape}"
         raise ValueError(f"{shapes} must be scores of the same two or more pictures.")
-    difference = other - right
+    difference = other - first
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 

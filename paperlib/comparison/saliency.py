@@ -31,7 +31,7 @@ def visualise(net: Backbone, target, size: int, steps: int = 100, lr: float = 3.
 
     Gradient ascent from the zero picture, which is the mean colour, in the network's normalised units. Each step is lr
     long, whatever the gradient's length: near the zero picture it differs by orders from class to class. target (k,)
-    classes. Returns the pictures (k, 3, size, size), not clipped to colours that there are, and S_c before each step
+    classes. Returns the pictures (k, 3, size, size), not clipped to colours that exist, and S_c before each step
     (steps, k). Raises ValueError as `saliency_map`, and for steps below 1 or a negative l2.
     """
     if steps < 1 or l2 < 0:

@@ -81,7 +81,7 @@ def flipping(net: Backbone, x: torch.Tensor, att: torch.Tensor, target, steps: i
     x (n, 3, H, W), att (n, H, W) -> (n, steps + 1), from all pixels to none. What goes is replaced by `blank`
     (n, 3, H, W), by default the picture blurred, so that no new edge appears. insert: the insertion curve, from the
     blank picture to the whole. Equal pixels go in an order drawn from the seed. Raises ValueError for shapes that
-    differ, NaN, fewer than one step, or a class that there is not.
+    differ, NaN, fewer than one step, or a class that does not exist.
     """
     _check_maps(att)
     if att.shape != (len(x), *x.shape[-2:]) or steps < 1:

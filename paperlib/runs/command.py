@@ -105,7 +105,7 @@ class Plan:
     text: str
     given: dict
     studies: list
-    runs: int
+    runs: list
     mark: str = ""
 
 
@@ -174,13 +174,11 @@ def _plan(name: str, text: str, share: dict, known: dict) -> Plan:
     """One notebook's plan. known: studies that other notebooks show too, which are taken rather than made again."""
     from paperlib.runs.study import n_runs, open_studies
 
-    takes = parameters.declared(text)
+    takes, studies, runs = parameters.declared(text), [], []
     given, whole = {key: value for key, value in share.items() if key in takes}, {**takes, **share}
-    if "dataset" not in takes:
-        return Plan(name, text, given, [], 1)
-    studies, runs = [known.setdefault(study, study) for study in open_studies(whole)], n_runs(whole)
-    for study in studies:
-        study.runs(runs)  # refuses a number of runs that makes no sense
+    if "dataset" in takes:
+        studies = [known.setdefault(study, study) for study in open_studies(whole)]
+        runs = [known.setdefault(run, run) for study in studies for run in study.runs(n_runs(whole))]
     return Plan(name, text, given, studies, runs)
 
 
@@ -231,7 +229,7 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
     """Writes the report where tables of means were shown, and says where."""
     from paperlib.runs import report
 
-    studies = dict.fromkeys(study for plan in plans if "n_runs(" in plan.text for study in plan.studies)
+    studies = dict.fromkeys(study for plan in plans if notebooks.MEANS in plan.text for study in plan.studies)
     if studies:
         path = report.write(out, {study.dataset: study.settings()["checkpoint"] for study in studies}, seconds)
         print(f"the paper's numbers beside these: {path} (and .html, .json)")

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
@@ -90,19 +90,20 @@ def graph(notebooks: Iterable[tuple[Job, Iterable[tuple[object, str]]]]) -> dict
     notebooks: a notebook's job, and the (study, stage) pairs that it shows. A stage that is computed already is no job.
     """
     found: dict[str, Job] = {}
+    computed = cache(lambda study, stage: study.computed(stage))  # which looks at all pictures
     for job, shown in notebooks:
-        needs = {name: None for study, stage in shown for name in _stage(found, study, stage)}
+        needs = {name: None for study, stage in shown for name in _stage(found, study, stage, computed)}
         found[job.name] = replace(job, needs=(*job.needs, *needs))
     return found
 
 
-def _stage(found: dict[str, Job], study, stage: str) -> tuple[str, ...]:
+def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tuple[str, ...]:
     """Adds to `found` the job of a study's stage, after those of the stages it needs; () where it is computed."""
-    if study.computed(stage):
+    if computed(study, stage):
         return ()
     name = f"{stage}-{crc32(repr(study).encode()):08x}"
     if name not in found:
-        needs = tuple(need for each in study.STAGES[stage] for need in _stage(found, study, each))
+        needs = tuple(need for each in study.STAGES[stage] for need in _stage(found, study, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
         # A clean copy: a study that has looked at its data would carry all of it to the worker.
         found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage))

@@ -22,6 +22,7 @@ import paperlib
 from paperlib.runs.parameters import NOTEBOOKS
 
 HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
+MEANS = "n_runs("  # a notebook that says so shows means over runs
 # What a notebook that says `study.<name>` shows of a study, by stage; all that do so show its network.
 SHOWN = {"prototypes": ("explainer", "explainers", "compare", "explain"), "readings": ("embeddings", "evaluate"),
          "kmex": ("kmex",), "protopnet": ("protopnet", "protopnet_manifest", "protopnet_patches", "patch_embeddings"),
@@ -43,10 +44,10 @@ class Result:
 # What they need, and whether they have finished
 
 
-def shows(text: str, studies: Collection, runs: int) -> list[tuple[object, str]]:
-    """The (study, stage) pairs that a notebook shows: those of every run in tables of means, else of the first."""
-    if "n_runs(" in text:
-        return [(run, stage) for study in studies for run in study.runs(runs) for stage in study.STAGES]
+def shows(text: str, studies: Collection, runs: Collection) -> list[tuple[object, str]]:
+    """The (study, stage) pairs that a notebook shows: all stages of `runs` if it shows means over them."""
+    if MEANS in text:
+        return [(run, stage) for run in runs for stage in run.STAGES]
     words = set(re.findall(r"\.(\w+)", text))
     stages = ["network", *(stage for stage, names in SHOWN.items() if words & set(names))]
     return [(study, stage) for study in studies for stage in stages]

@@ -48,8 +48,9 @@ def _training(study):
     """All that the trained network depends on: settings and training pictures, not the test pictures."""
     return {"size": study.data.size, "normalisation": study.normalisation, "classes": len(study.data.classes),
             "train": content(study.data.train), "backbone": Path(study.backbone).name,
-            "own code": file_content(study.backbone.rsplit(":", 1)[0]), "classifier": study.classifier, "weights": file_content(study.weights) or study.weights,
-            "recipe": asdict(study.recipe), "seed": study.seed}
+            "own code": file_content(study.backbone.rsplit(":", 1)[0]), "classifier": study.classifier,
+            "weights": file_content(study.weights) or study.weights, "recipe": asdict(study.recipe),
+            "seed": study.seed}
 
 
 def _seen(study):

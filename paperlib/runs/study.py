@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ SOFTCAM_L1 = 1e-3  # chosen on validation pictures of the birds: notebook 08 sho
 class Study(Settings):
     """Settings, and by name what follows from them: each result is a function in `results` or `explanations`."""
 
-    STAGES: ClassVar = STAGES
+    STAGES = STAGES  # of a headless run: see `stages`
 
     def for_choosing(self) -> Study:
         """The same study for making a choice: trained on 80 % of the training pictures, tested on the other 20 %."""

@@ -1,4 +1,4 @@
-"""The headless run: what it is told is checked, what fails is named, and what has finished is not run again."""
+"""The command line: what it is told is checked, what fails is told in a sentence, and what has finished is kept."""
 from __future__ import annotations
 
 import json
@@ -6,44 +6,36 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import papermill
 import pytest
+from PIL import Image
 
-import paperlib
 from paperlib.datasets import files
-from paperlib.runs import command as reproduce
-from paperlib.runs.command import UsageError, main
+from paperlib.runs import command, jobs, store, summary
+from paperlib.runs.command import main
+from paperlib.runs.jobs import Done
+from paperlib.runs.notebooks import Result
+from paperlib.runs.study import Study
 
 PARAMETERS = '''# %% tags=["parameters"]
+profile: str = "quick"
+settings: dict = {}
 out: str = ""
-data_root: str = ""
-backbone: str = "resnet18"
-epochs: int = 3
-rate: float = 0.5
-fast: bool = False
 '''
+STUDY = PARAMETERS + 'dataset: str = ""\ndata_root: str = ""\n'
 # Each notebook adds its name to <out>/ran, so that a test can count what was run.
 RAN = '''
-# %%
+# %% tags=["headline"]
 from pathlib import Path
 with (Path(out) / "ran").open("a") as file:
     file.write("{name}\\n")
+print(settings)
 '''
-HEADLINE = '''
-# %% tags=["headline"]
-print("epochs", epochs, "rate", rate)
-'''
-FAILS = '''
-# %%
-# the cell that fails
-numbers = [1, 2]
-numbers[7]
-'''
+FAILS = "\n# %%\n1 / 0\n"
 
 
 def write(folder: Path, name: str, text: str = "", parameters: str = PARAMETERS) -> None:
@@ -51,20 +43,14 @@ def write(folder: Path, name: str, text: str = "", parameters: str = PARAMETERS)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Three notebooks and a profile; paperlib's own files are out of the way, for somebody may be editing them."""
-    folder, code = tmp_path / "notebooks", tmp_path / "code"
+def folder(tmp_path):
+    """Three notebooks and a profile."""
+    folder = tmp_path / "notebooks"
     (folder / "profiles").mkdir(parents=True)
-    (tmp_path / "out").mkdir()
-    code.mkdir()
-    monkeypatch.setattr("paperlib.__file__", str(code / "__init__.py"))
-    monkeypatch.setattr("paperlib.runs.jobs.cpu_count", lambda: 1)  # one notebook at a time
-    (folder / "profiles" / "quick.yaml").write_text("epochs: 1  # one\n")
-    (folder / "profiles" / "slow.yaml").write_text("epochs: 9\nrate: 1\nfast: true\n")
-    write(folder, "00_first", HEADLINE)
-    write(folder, "01_second", parameters='# %% tags=["parameters"]\nout: str = ""\n')
-    write(folder, "10_third", HEADLINE, PARAMETERS + "depth: int = 2\n")
-    (folder / "notes.py").write_text("# no notebook\n")
+    (folder / "profiles" / "quick.yaml").write_text("dataset: digits\nepochs: 1\n")
+    write(folder, "00_first")
+    write(folder, "01_second", parameters=PARAMETERS + "depth: int = 2\n")
+    write(folder, "10_third")
     return folder
 
 
@@ -86,9 +72,6 @@ class Runs:
         path.unlink(missing_ok=True)
         return names
 
-    def left(self) -> list[str]:
-        return sorted(p.name for p in (self.out / "executed").iterdir())
-
 
 @pytest.fixture
 def run(folder, capsys):
@@ -96,429 +79,249 @@ def run(folder, capsys):
 
 
 @pytest.fixture
-def quick_kernel(monkeypatch):
-    """papermill's place is taken by a few lines: the parameters cell, the parameters, then the other cells."""
+def here(monkeypatch):
+    """Jobs are done here and now, one after the other, and without a kernel."""
     def execute(source, target, parameters, **_):
+        import nbformat
         notebook, names = nbformat.read(source, as_version=4), {}
-        code = [c for c in notebook.cells if c.cell_type == "code"]
-        exec(code[0].source, names)
-        names.update(parameters)
-        for cell in code[1:]:
-            exec(cell.source.replace("print(", "print_("), {**names, "print_": lambda *_: None})
+        for i, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+            exec(cell.source.replace("print(", "str("), names)
+            names.update(parameters if i == 0 else {})
         nbformat.write(notebook, target)
+
+    def do(graph, at_a_time, threads, scheduler, told):
+        asked.append((dict(graph), at_a_time, threads, scheduler))
+        done: dict[str, Done] = {}
+        for name, job in graph.items():
+            done[name] = jobs.do(job, [done[need] for need in job.needs])
+            told(len(done) / len(graph), 1.0)
+            yield done[name]
+    asked = []
     monkeypatch.setattr(papermill, "execute_notebook", execute)
-    return execute
+    monkeypatch.setattr("nbconvert.HTMLExporter.from_notebook_node", lambda *_: ("", {}))
+    monkeypatch.setattr(jobs, "run", do)
+    return asked
 
 
-# The whole run, with kernels
-
-def test_run_from_a_failure_to_the_end(run, folder):
-    write(folder, "01_second", FAILS + "\n# %%\nprint('never')\n", '# %% tags=["parameters"]\nout: str = ""\n')
-    assert run() == 1
-    assert run.ran() == ["00_first", "01_second", "10_third"], "in order, and the one after the failure too"
+def test_a_run_with_processes_and_kernels_and_a_failure(run, folder):
+    write(folder, "01_second", FAILS)
+    assert run("--jobs", "2") == 1
+    assert sorted(run.ran()) == ["00_first", "01_second", "10_third"]
     lines, table = run.said.out.split("\nnotebook ")
-    failure = "FAILED in cell [4] `# the cell that fails`: IndexError: list index out of range; see "
-    assert [line.split(" ...")[0] for line in lines.splitlines()] == [
-        "[1/3] 00_first", "[2/3] 01_second", "[3/3] 10_third"]
-    assert failure in lines.splitlines()[1] and failure in table
-    assert table.count("epochs 1 rate 0.5") == 2, "the profile's epochs, the notebook's own rate"
-    assert "longest: " in table and "\nall " in table and "Traceback" not in run.said.err
-    assert run.left() == ["00_first.ipynb", "00_first.json", "01_second.failed.ipynb", "10_third.ipynb",
-                          "10_third.json"]
-    kept = nbformat.read(run.out / "executed" / "00_first.ipynb", as_version=4)
-    assert [c.execution_count for c in kept.cells if c.cell_type == "code"] == [1, 2, 3, 4]
-    shown = nbformat.read(run.out / "executed" / "01_second.failed.ipynb", as_version=4)
-    cell, = (c for c in shown.cells if c.cell_type == "code" and c.execution_count == 4)
-    assert cell.outputs[0].ename == "IndexError" and "numbers[7]" in cell.source
-
-    write(folder, "01_second", parameters='# %% tags=["parameters"]\nout: str = ""\n')
-    assert run() == 0
-    assert run.ran() == ["01_second"], "only what was mended"
-    assert run.said.out.count("finished before, kept") == 2 and "* finished before" in run.said.out
-    assert run.said.out.count("epochs 1 rate 0.5") == 2, "numbers of what is kept are in the table too"
-    assert "01_second.failed.ipynb" not in run.left()
-
-    assert run() == 0
-    assert run.ran() == []
-
-
-def test_kernel_that_dies_does_not_take_the_others_with_it(run, folder):
-    write(folder, "00_first", "\n# %%\nimport os\nos._exit(3)\n")
-    assert run("--only", "00", "01") == 1
-    assert run.ran() == ["00_first", "01_second"]
-    assert "FAILED in DeadKernelError" in run.said.out
-    assert run.left() == ["01_second.ipynb", "01_second.json"]
-
-
-def test_notebooks_side_by_side_share_the_processors(run, quick_kernel, monkeypatch):
-    seen, both = [], threading.Barrier(2, timeout=60)
-
-    def together(source, target, parameters, **options):
-        seen.append(os.environ.get("OMP_NUM_THREADS"))
-        if len(seen) < 3:
-            both.wait()  # two must be here at the same time
-        quick_kernel(source, target, parameters, **options)
-    monkeypatch.setattr(papermill, "execute_notebook", together)
-    monkeypatch.setattr(reproduce, "cpu_count", lambda: 6)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert run("--jobs", "2") == 0
-    assert sorted(run.ran()) == ["00_first", "01_second", "10_third"] and seen == ["3", "3", "3"]
-    assert "OMP_NUM_THREADS" not in os.environ
-    table = run.said.out.split("\nnotebook ")[1]
-    assert table.index("00_first") < table.index("01_second") < table.index("10_third"), "in order, whoever was first"
-
-
-def test_notebooks_that_end_together_are_not_mistaken_for_one_another(run, folder, quick_kernel, monkeypatch):
-    near, both = reproduce._near, threading.Barrier(2, timeout=60)
-
-    def together(path, folder):
-        copied = near(path, folder)
-        both.wait()  # two copies lie side by side now
-        return copied
-    monkeypatch.setattr(reproduce, "_near", together)
-    (folder / "10_third.py").unlink()
-    assert run("--jobs", "2") == 0
-    for name in ("00_first", "01_second"):
-        kept = nbformat.read(run.out / "executed" / f"{name}.ipynb", as_version=4)
-        assert f'file.write("{name}' in kept.cells[1].source
+    failure = "FAILED: cell [4] `1 / 0`: ZeroDivisionError: division by zero; see "
+    assert "[3/3] " in lines and f"] 01_second: {failure}" in lines and failure in table
+    assert table.index("00_first") < table.index("01_second") < table.index("10_third") and "\nall " in table
+    assert "Traceback" not in run.said.err
+    assert sorted(path.name for path in (run.out / "executed").iterdir()) == sorted(
+        [f"{name}.{end}" for name in ("00_first", "10_third") for end in ("html", "ipynb", "json")] +
+        ["01_second.failed.ipynb"])
 
 
 # What has finished
 
-def test_what_failed_before_runs_again_and_the_rest_does_not(run, folder, quick_kernel):
-    write(folder, "01_second", "\n# %%\n1 / 0\n")
-    for expected in (["00_first", "01_second", "10_third"], ["01_second"], ["01_second"]):
-        assert run() == 1
-        assert run.ran() == expected
-    assert "FAILED in ZeroDivisionError: division by zero" in run.said.out
+def test_what_failed_or_changed_runs_again_and_the_rest_does_not(run, folder, here):
+    write(folder, "01_second", FAILS)
+    for expected in (["00_first", "01_second", "10_third"], ["01_second"]):
+        assert run() == 1 and run.ran() == expected
+    assert "FAILED: ZeroDivisionError: division by zero" in run.said.out
+    assert run.said.out.count("finished before, kept") == 2 and "* finished before" in run.said.out
+    write(folder, "01_second", parameters=PARAMETERS + "depth: int = 2\n")
+    assert run() == 0 and run.ran() == ["01_second"]
+    assert run("--set", "depth=5") == 0 and run.ran() == ["01_second"]
+    assert run("--set", "depth=5", "epochs=2") == 0 and run.ran() == ["00_first", "01_second", "10_third"]
+    assert run("--set", "depth=5", "epochs=2") == 0 and run.ran() == []
+    assert run("--set", "epochs=2", "--again", "--only", "10") == 0 and run.ran() == ["10_third"]
+    (run.out / "executed" / "00_first.ipynb").unlink()
+    assert run("--set", "depth=5", "epochs=2") == 0 and run.ran() == ["00_first"]
 
 
-def test_changed_parameter_runs_again_where_it_counts(run, quick_kernel):
-    run()
-    run.ran()
-    assert run("--set", "depth=5") == 0
-    assert run.ran() == ["10_third"]
-    assert run("--set", "epochs=2", "depth=5") == 0
-    assert run.ran() == ["00_first", "10_third"]
-    assert run("--set", "epochs=2", "depth=5") == 0
-    assert run.ran() == []
+def pets(root: Path) -> Path:
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("RGB", (30, 30), (i, 50, 50)).save(root / name / f"{i}.png")
+    return root
 
 
-def test_changed_text_module_or_own_network_runs_again(run, folder, quick_kernel, tmp_path):
-    own = tmp_path / "nets.py"
-    own.write_text("one")
-    argv = ["--set", f"backbone={own}:net"]
-    run(*argv)
-    run.ran()
-    write(folder, "00_first", "\n# %%\n1 + 1\n")
-    run(*argv)
-    assert run.ran() == ["00_first"]
-    own.write_text("two")
-    run(*argv)
-    assert run.ran() == ["00_first", "10_third"]
-    (Path(paperlib.__file__).parent / "reproduce.py").write_text("changed")
-    run(*argv)
-    assert run.ran() == ["00_first", "01_second", "10_third"]
+def test_picture_added_to_a_folder_of_ones_own_runs_again_what_shows_it(run, folder, here, tmp_path, monkeypatch):
+    monkeypatch.setattr("paperlib.runs.study.Study.computed", lambda *_: True)
+    root = pets(tmp_path / "pets")
+    write(folder, "01_second", parameters=STUDY)
+    argv = ["--data-root", str(root), "--set", "dataset=folder", "prototypes_per_class=2"]
+    assert run(*argv) == 0 and len(run.ran()) == 3
+    assert run(*argv) == 0 and run.ran() == []
+    Image.new("RGB", (30, 30), (99, 9, 9)).save(root / "cat" / "new.png")
+    assert run(*argv) == 0 and run.ran() == ["01_second"]
 
 
-def test_again_runs_what_has_finished(run, quick_kernel):
-    run()
-    run.ran()
-    run("--again", "--only", "10")
-    assert run.ran() == ["10_third"]
-    run()
-    assert run.ran() == []
-
-
-def test_executed_notebook_that_was_deleted_is_made_again(run, quick_kernel):
-    run()
-    run.ran()
-    for name in ("00_first.ipynb", "10_third.json"):
-        (run.out / "executed" / name).unlink()
-    run()
-    assert run.ran() == ["00_first", "10_third"]
-
-
-def test_stopped_midway_leaves_nothing_under_the_final_name(run, monkeypatch, quick_kernel):
-    def stopped(source, target, parameters, **options):
+def test_stopped(run, here, monkeypatch):
+    def stopped(source, target, parameters, **_):
         if "10_third" in Path(source).read_text():
-            Path(target).write_text("half a notebook")
             raise KeyboardInterrupt
-        quick_kernel(source, target, parameters, **options)
-    with monkeypatch.context() as patch:
-        patch.setattr(papermill, "execute_notebook", stopped)
-        assert run() == 130
-    assert "the same command goes on from there" in run.said.err
-    assert run.left() == ["00_first.ipynb", "00_first.json", "01_second.ipynb", "01_second.json"]
-    run.ran()
-    assert run() == 0
-    assert run.ran() == ["10_third"]
+        shutil.copy(source, target)
+    monkeypatch.setattr(papermill, "execute_notebook", stopped)
+    assert run() == 130 and "the same command goes on from there" in run.said.err
+    assert sorted(path.stem for path in (run.out / "executed").glob("*.ipynb")) == ["00_first", "01_second"]
 
 
-def test_stopped_between_notebook_and_record_runs_again(run, monkeypatch, quick_kernel):
-    with monkeypatch.context() as patch, pytest.raises(OSError):
-        patch.setattr(reproduce, "slowest", lambda notebook: os.stat("/no/such/file"))
-        run("--only", "00")
-    run.ran()
-    assert run("--only", "00") == 0
-    assert run.ran() == ["00_first"]
+# What is needed first
+
+def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder, here, monkeypatch):
+    asked = []
+
+    def compute(study, stage):
+        asked.append((study.dataset, study.seed, stage))
+        if (study.seed, stage) == (1, "network"):
+            raise ValueError("no")
+    for name, what in {"computed": lambda *_: False, "problems": lambda _: [], "cost": lambda *_: 1.0,
+                       "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x"))}.items():
+        monkeypatch.setattr(f"paperlib.runs.study.Study.{name}", what)
+    write(folder, "01_second", "\n# %%\nn_runs = len\nn_runs(settings)\n", STUDY)
+    write(folder, "10_third", "\n# %%\n'study.kmex'\n", STUDY)
+    options = ["--jobs", "3", "--threads", "2", "--scheduler", "tcp://x"]
+    assert run("--set", "dataset=digits,birds", "runs=2", *options) == 1
+    graph, *options = here[0]
+    assert options == [3, 2, "tcp://x"]
+    stages = len(Study.STAGES)
+    assert len(graph) == 2 * 2 * stages + 3 and len(asked) == 2 * stages + 2, "those that need what failed are not done"
+    assert run.ran() == ["00_first", "10_third"], "a notebook without means needs the first run of each data set"
+    assert "01_second: FAILED: not run, for it needs what failed: digits, seed 1, network" in run.said.out
+    assert "\njob " in run.said.out.split("\n[")[-1] and not (run.out / "report.md").exists()
+    asked.clear()
+    assert run("--only", "10", "--again") == 0
+    assert asked == [("digits", 0, "network"), ("digits", 0, "prototypes"), ("digits", 0, "readings"),
+                     ("digits", 0, "kmex")]
 
 
-# What is chosen
-
-def test_only_takes_numbers_or_beginnings_and_keeps_the_order(run, quick_kernel):
-    assert run("--only", "10", "00_fi") == 0
-    assert run.ran() == ["00_first", "10_third"]
-
-
-def test_profile_may_name_what_only_other_notebooks_have(run, quick_kernel):
-    assert run("--only", "01") == 0, "the profile has epochs, which 01 does not"
-    assert run("--only", "01", "--set", "epochs=2") == 2
-    assert "No notebook has a parameter 'epochs'; " in run.said.err
+def test_predictions_by_file_name_for_a_folder_of_ones_own(run, folder, here, tmp_path, monkeypatch):
+    import pandas as pd
+    monkeypatch.setattr("paperlib.runs.study.Study.computed", lambda *_: True)
+    monkeypatch.setattr("paperlib.runs.study.Study.predictions_table", lambda _: pd.DataFrame({"picture": ["a.png"]}))
+    write(folder, "04_table", parameters=STUDY)
+    argv = ["--data-root", str(pets(tmp_path / "pets")), "--set", "dataset=folder", "prototypes_per_class=2"]
+    assert run(*argv) == 0 and (run.out / "predictions_folder.csv").read_text() == "picture\na.png\n"
 
 
-def test_profile_by_path_and_parameters_over_it(run, tmp_path, quick_kernel):
-    seen = []
-
-    def look(source, target, parameters, **options):
-        seen.append(parameters)
-        quick_kernel(source, target, parameters, **options)
-    (tmp_path / "mine.yaml").write_text("epochs: 7\nrate: 2\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(papermill, "execute_notebook", look)
-        run("--profile", "slow", "--only", "00", "--set", "epochs=4")
-        run("--profile", str(tmp_path / "mine.yaml"), "--only", "01", "10")
-    out = {"out": str(run.out)}
-    assert seen == [{"epochs": 4, "rate": 1.0, "fast": True, **out}, out, {"epochs": 7, "rate": 2.0, **out}]
-    assert isinstance(seen[0]["rate"], float)
-
-
-def test_paths_typed_here_are_whole_in_the_notebook(run, tmp_path, monkeypatch, quick_kernel):
-    seen = []
-    monkeypatch.setattr(papermill, "execute_notebook", lambda source, target, parameters, **_: (
-        seen.append(parameters), shutil.copy(source, target)))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sets").mkdir()
-    (tmp_path / "nets.py").write_text("")
-    assert run("--only", "00", "--data-root", "sets", "--set", "backbone=nets.py:net") == 0
-    assert run("--only", "00", "--set", "backbone=resnet34") == 0
-    assert seen[0]["data_root"] == str(tmp_path / "sets") and seen[0]["backbone"] == f"{tmp_path / 'nets.py'}:net"
-    assert seen[1]["backbone"] == "resnet34"
-
-
-REFUSED = {
-    "unknown parameter": (["--set", "epoch=3"], "No notebook has a parameter 'epoch'; did you mean epochs?"),
-    "unlike any": (["--set", "zzz=3"], "No notebook has a parameter 'zzz'; there are backbone, data_root, depth"),
-    "int given a text": (["--set", "epochs=many"], "The parameter epochs is 'many'; give a whole number, such as 3."),
-    "int given a float": (["--set", "epochs=2.5"], "The parameter epochs is 2.5; give a whole number, such as 3."),
-    "int given a bool": (["--set", "epochs=true"], "The parameter epochs is True; give a whole number, such as 3."),
-    "int given nothing": (["--set", "epochs="], "The parameter epochs is None; give a whole number, such as 3."),
-    "float given a text": (["--set", "rate=fast"], "The parameter rate is 'fast'; give a number, such as 0.5."),
-    "bool given a number": (["--set", "fast=1"], "The parameter fast is 1; give true or false, such as False."),
-    "no equals sign": (["--set", "epochs"], "--set takes NAME=VALUE, not 'epochs'."),
-    "no name": (["--set", "=3"], "--set takes NAME=VALUE, not '=3'."),
-    "profile unknown": (["--profile", "nope"], "There is no profile 'nope'; use one of quick, slow, or the path"),
-    "profile's path unknown": (["--profile", "no/such.yaml"], "There is no profile 'no/such.yaml'; use one of quick, "),
-    "only unknown": (["--only", "07"], "There is no notebook '07'; there are 00_first, 01_second, 10_third."),
-    "data root unknown": (["--data-root", "no/such"], "There is no folder no/such; give the one that holds the data"),
-}
-
-
-@pytest.mark.parametrize("argv, sentence", REFUSED.values(), ids=REFUSED)
-def test_refused_in_one_line(run, argv, sentence):
-    assert run(*argv) == 2
-    assert run.said.err.startswith(f"error: {sentence}") and run.said.err.count("\n") == 1
-    assert run.said.out == "" and not (run.out / "executed").exists()
-
-
-PROFILES = {
-    "not YAML": (b"epochs: [1, 2\nrate: }", "profiles/bad.yaml is not YAML: "),
-    "no text": (b"\xff\xfe\x00epochs", "profiles/bad.yaml is not YAML: "),
-    "a list": (b"- epochs\n- rate\n", "profiles/bad.yaml is not a list of `name: value` lines."),
-    "unknown parameter": (b"epcohs: 3\n", "No notebook has a parameter 'epcohs'; did you mean epochs?"),
-    "a number as name": (b"3: 3\n", "No notebook has a parameter 3; there are "),
-    "text given a number": (b"backbone: 18\n", "The parameter backbone is 18; give a text, such as 'resnet18'."),
-    "int given nothing": (b"epochs:\n", "The parameter epochs is None; give a whole number"),
-    "int given a list": (b"epochs: [1]\n", "The parameter epochs is [1]; give a whole number"),
-}
-
-
-@pytest.mark.parametrize("content, sentence", PROFILES.values(), ids=PROFILES)
-def test_profile_that_is_wrong(run, content, sentence):
-    (run.folder / "profiles" / "bad.yaml").write_bytes(content)
-    assert run("--profile", "bad") == 2
-    assert sentence in run.said.err and run.said.err.count("\n") == 1
-
-
-def test_empty_profile_leaves_the_notebooks_own(run):
-    (run.folder / "profiles" / "empty.yaml").write_text("# nothing\n")
-    assert reproduce.read_profile("empty", run.folder / "profiles") == {}
-
-
-@pytest.mark.parametrize("value, default, expected", [
-    ("3", 1, 3), (3, 1, 3), ("-3", 1, -3), ("2", 0.5, 2.0), (2, 0.5, 2.0), ("1e-3", 0.5, 0.001), (0.1, 0.5, 0.1),
-    ("true", False, True), ("False", True, False), (True, False, True), ("18", "resnet18", "18"), ("", "digits", ""),
-    ("a=b", "", "a=b"), ("no", "", "no")])
-def test_typed(value, default, expected):
-    found = reproduce.typed("x", value, default)
-    assert found == expected and type(found) is type(default)
-
-
-@pytest.mark.parametrize("value, default", [("x: [", 1), ("[1]", 1), (None, ""), (True, 0.5), (1, ""), ("", 0.5),
-                                            ("", False), (1.0, 1)])
-def test_not_typed(value, default):
-    with pytest.raises(UsageError, match="The parameter x is .*; give "):
-        reproduce.typed("x", value, default)
-
-
-def test_value_may_hold_an_equals_sign():
-    assert reproduce.pairs(["backbone=a=b.py:net", "epochs=3"]) == {"backbone": "a=b.py:net", "epochs": "3"}
-
-
-def test_parameters_are_those_of_the_tagged_cell(folder):
-    found = reproduce.declared(reproduce.select(["00"], folder)["00_first"])
-    assert found == {"out": "", "data_root": "", "backbone": "resnet18", "epochs": 3, "rate": 0.5, "fast": False}
-    assert reproduce.declared(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("epochs = 3")])) == {}
-
-
-# What is told at the end
-
-def test_headline_is_what_the_tagged_cell_printed():
-    def cell(tags, *outputs):
-        return nbformat.v4.new_code_cell("x", outputs=list(outputs), metadata={"tags": tags})
-
-    def stream(text, name="stdout"):
-        return nbformat.v4.new_output("stream", name=name, text=text)
-    notebook = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell("# A"), cell([], stream("not this")),
-        cell(["headline"], stream("accuracy 0.9\n"), stream("warning", "stderr"), stream("cosine 0.4\n"))])
-    assert reproduce.headline(notebook) == "accuracy 0.9\ncosine 0.4"
-    assert reproduce.headline(nbformat.v4.new_notebook()) == ""
-
-
-def test_slowest_names_the_cell_that_took_longest():
-    cells = [nbformat.v4.new_code_cell(source, metadata={"papermill": {"duration": seconds}})
-             for source, seconds in [("import a", 1.0), ("train()\nmore()", 12.4), ("", 50.0), ("plot()", None)]]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *cells])
-    assert reproduce.slowest(notebook) == "12 s in `train()`"
-    assert reproduce.slowest(nbformat.v4.new_notebook()) == ""
-
-
-def test_table_says_what_ran_and_how_long_the_whole_took():
-    results = [reproduce.Result("00_a", "done", 12.0, "one\ntwo", "9 s in `x`"),
-               reproduce.Result("01_b", "kept", 30.0, "three"),
-               reproduce.Result("02_c", "failed", 5.0, error="cell [2]: KeyError: 1")]
-    lines = reproduce.table(results, 14.4).splitlines()
-    assert [line.split() for line in lines] == [
-        ["notebook", "seconds", "main", "numbers"], ["00_a", "12", "one"], ["two"], "(longest: 9 s in `x`)".split(),
-        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED in cell [2]: KeyError: 1".split()], ["all", "14"],
-        "* finished before with the same text and parameters; --again runs it anew".split()]
-
-
-def test_record_says_what_ran(run, quick_kernel):
-    run("--only", "00")
-    record = json.loads((run.out / "executed" / "00_first.json").read_text())
-    assert record["name"] == "00_first" and record["status"] == "done" and len(record["fingerprint"]) == 64
-
-
-def test_command_line_ends_with_status_2():
-    done = subprocess.run([sys.executable, "-m", "paperlib", "reproduce", "--profile", "nope"], capture_output=True,
-                          text=True, cwd=files.REPOSITORY)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: There is no profile 'nope'; use one of ") and done.stderr.count("\n") == 1
-
-
-# What a run would lack
-
-STUDY = PARAMETERS + 'dataset: str = "digits"\nweights: str = "none"\nprototypes_per_class: int = 0\n'
-
-
-def test_missing_data_and_weights_stop_the_run_before_it_starts(run, folder, quick_kernel, tmp_path):
+def test_what_is_lacking_stops_the_run_before_it_starts(run, folder, here, tmp_path):
     for name in ("00_first", "10_third"):
-        write(folder, name, HEADLINE, STUDY)
+        write(folder, name, parameters=STUDY)
     root = tmp_path / "empty"
     (root / "CUB_200_2011").mkdir(parents=True)
     assert run("--data-root", str(root), "--set", "dataset=folder,cub200", f"weights={tmp_path / 'w.pth'}") == 1
     assert run.ran() == [] and not run.said.out
     lines = run.said.err.splitlines()
-    assert len(lines) == 3, "each once, whichever notebooks want it"
-    assert lines[0].startswith(f"error: {root} holds 1 class folder; make one for each class")
-    assert lines[1].startswith(f"error: There is no file of weights {tmp_path / 'w.pth'}; give")
-    assert lines[2].startswith("error: CUB-200-2011 is not whole in ")
+    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines), "each once, whoever wants it"
+    assert f"There is no file of weights {tmp_path / 'w.pth'}" in run.said.err and "CUB-200-2011 is not" in run.said.err
 
 
-def test_k_larger_than_a_class_stops_the_run_before_it_starts(run, folder, quick_kernel, tmp_path):
-    from PIL import Image
-    for name in ("cat", "dog"):
-        (tmp_path / "pets" / name).mkdir(parents=True)
-        for i in range(5):
-            Image.new("RGB", (30, 30)).save(tmp_path / "pets" / name / f"{i}.png")
-    write(folder, "00_first", HEADLINE, STUDY)
-    given = ["--data-root", str(tmp_path / "pets"), "--set", "dataset=folder", "epochs=1"]
-    assert run(*given) == 1 and run.ran() == []
-    assert run.said.err == ("error: prototypes_per_class is 5 and class cat of pets has 4 training pictures; give at "
-                            "most 4, or more pictures.\n")
-    assert run(*given, "prototypes_per_class=4") == 0 and len(run.ran()) == 3
+# What is refused
+
+REFUSED = {
+    "unknown parameter": (["--set", "epoch=3"], "No notebook has a parameter 'epoch'; did you mean epochs?"),
+    "parameter left out": (["--only", "00", "--set", "depth=3"], "depth is a parameter of 01_second, which --only"),
+    "no equals sign": (["--set", "epochs"], "--set takes NAME=VALUE, not 'epochs'."),
+    "profile unknown": (["--profile", "nope"], "There is no profile 'nope'; use one of quick, or the path"),
+    "notebook unknown": (["--only", ""], "There is no notebook ''; there are 00_first, 01_second, 10_third."),
+    "data root unknown": (["--data-root", "no/such"], "There is no folder no/such; give the one that holds the data"),
+    "data set unknown": (["--set", "dataset=cub"], "There is no data set named 'cub'; the known"),
+    "runs": (["--set", "runs=0"], "runs is 0; give 1 or more."),
+    "epochs": (["--set", "epochs=-1"], "epochs is -1; give 0 or more."),
+    "huge": (["--set", f"epochs={'9' * 30}"], "The parameter epochs is 99999"),
+    "jobs": (["--jobs", "-1"], "--jobs is -1; give 0 or more."),
+    "threads": (["--threads", "0"], "--threads is 0; give 1 or more."),
+}
 
 
-def test_wrong_settings_stop_the_run(run, folder, quick_kernel):
-    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 1\n")
-    for setting, sentence in {"runs=0": "runs is 0; give 1 or more.", "epochs=-1": "epochs is -1; give 0 or"}.items():
-        assert run("--set", setting) == 2 and f"error: {sentence}" in run.said.err
-    assert run("--jobs", "-1") == 2 and "error: --jobs is -1; give 0 or more." in run.said.err
-    assert run("--threads", "0") == 2 and "error: --threads is 0; give 1 or more." in run.said.err
-    assert run.ran() == []
+@pytest.mark.parametrize("argv, sentence", REFUSED.values(), ids=REFUSED)
+def test_refused_in_one_line(run, folder, here, argv, sentence):
+    write(folder, "00_first", parameters=STUDY)
+    assert run(*argv) == 2 and not here
+    assert run.said.err.startswith(f"error: {sentence}") and run.said.err.count("\n") == 1 and run.said.out == ""
 
 
-def test_runs_are_prepared_before_the_notebooks_and_a_failure_is_told(run, folder, quick_kernel, monkeypatch):
-    asked = []
-
-    def spread(studies, tables, jobs, threads):
-        asked.append(([(study.dataset, study.seed) for study in studies], tables, jobs, threads))
-        return ((study, 1.0, "ValueError: no" if study.seed == 1 else "") for study in studies)
-    monkeypatch.setattr("paperlib.runs.jobs.spread", spread)
-    monkeypatch.setattr("paperlib.runs.jobs.waiting", lambda studies, tables: studies)
-    monkeypatch.setattr("paperlib.runs.study.Study.problems", lambda _: [])
-    monkeypatch.setattr("paperlib.runs.study.Study.data", property(lambda study: SimpleNamespace(title=study.dataset)))
-    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
-    assert run("--set", "dataset=digits,birds", "train_per_class=5", "--jobs", "3") == 2, "no such parameter"
-    assert run("--set", "dataset=digits,birds", "--jobs", "3") == 1, "a run failed"
-    assert asked == [([("digits", 0), ("digits", 1), ("birds", 0), ("birds", 1)], True, 3, 1)]
-    assert "[run 2/4] digits, seed 1: FAILED: ValueError: no" in run.said.out
-    assert len(run.ran()) == 3, "the notebooks run all the same"
-    assert not (run.out / "report.md").exists()
-    assert run("--only", "01") == 0 and len(asked) == 1, "01 names no data set"
+def test_out_that_is_a_file_or_cannot_be_made(run, here, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert run("--out", str(out)) == 2
+        assert run.said.err.startswith(f"error: There can be no folder {out} (") and run.said.err.count("\n") == 1
 
 
-def test_notebooks_without_a_mean_over_runs_begin_as_soon_as_the_first_runs_leave_a_worker(
-        run, folder, quick_kernel, monkeypatch):
-    early = threading.Event()
-
-    def spread(studies, tables, jobs, threads):
-        for study in sorted(studies, key=lambda study: study.seed):
-            assert run.ran() == [], "a run is left for each of the two workers"
-            yield study, 1.0, ""
-            if study.seed == 1 and study.dataset == "digits":
-                break
-        assert early.wait(60), "the first notebook ran while the last run was still going on"
-        yield studies[-1], 1.0, "ValueError: no"  # a report would train
-
-    def execute(source, target, parameters, **options):
-        quick_kernel(source, target, parameters, **options)
-        if "runs" not in nbformat.read(source, as_version=4).cells[0].source:
-            early.set()
-    monkeypatch.setattr(papermill, "execute_notebook", execute)
-    monkeypatch.setattr("paperlib.runs.jobs.spread", spread)
-    monkeypatch.setattr("paperlib.runs.jobs.waiting", lambda studies, tables: studies)
-    monkeypatch.setattr("paperlib.runs.study.Study.problems", lambda _: [])
-    monkeypatch.setattr("paperlib.runs.study.Study.data", property(lambda study: SimpleNamespace(title=study.dataset)))
-    (folder / "01_second.py").unlink()
-    write(folder, "00_first", HEADLINE, STUDY + "runs: int = 2\n")
-    write(folder, "10_third", HEADLINE, STUDY)
-    run("--set", "dataset=digits,birds", "--jobs", "2")
-    assert run.ran() == ["10_third", "00_first"], "the one with a mean waited for the last run"
+def test_figures_go_to_figures_run():
+    assert command._folder_for("") == files.REPOSITORY / "figures" / "run"
 
 
-def test_unknown_data_set_stops_the_run(run, folder, quick_kernel):
-    write(folder, "00_first", HEADLINE, STUDY)
-    assert run("--set", "dataset=cub") == 2 and "error: There is no data set named 'cub'; the known" in run.said.err
+def test_trouble_is_a_sentence(run, here, monkeypatch):
+    for error in (OSError("no\n space"), RuntimeError("no\n space"), ValueError("no\n space")):
+        monkeypatch.setattr(jobs, "run", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert run("--again") == 1 and run.said.err == "error: no space\n"
+
+
+def test_command_line_ends_with_status_2_and_help_is_instant():
+    env = {**os.environ, "PAPERLIB_CACHE": "/no/such"}
+    done = subprocess.run([sys.executable, "-m", "paperlib", "reproduce", "--help"], capture_output=True, text=True,
+                          cwd=files.REPOSITORY, env=env)
+    assert done.returncode == 0 and "paper        The paper: its three data sets" in done.stdout
+    assert "prototypes_per_class=0" in done.stdout and "parameters of 06_choices:" in done.stdout
+    done = subprocess.run([sys.executable, "-m", "paperlib", "reproduce", "--only", ""], capture_output=True, text=True,
+                          cwd=files.REPOSITORY)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: There is no notebook '';") and done.stderr.count("\n") == 1
+
+
+# What is told
+
+def test_table_says_what_ran_and_how_long_the_whole_took():
+    results = [Result("00_a", "done", 12.0, "one\ntwo", "9 s in `x`"), Result("01_b", "kept", 30.0, "three"),
+               Result("02_c", "failed", 5.0, error="cell [2]: KeyError: 1")]
+    lines = summary.table(results, [Done("n", "birds, seed 0, network", 70.0)], 14.4).splitlines()
+    assert [line.split() for line in lines] == [
+        ["job", "seconds"], "birds, seed 0, network 70".split(),
+        ["notebook", "seconds", "main", "numbers"], ["00_a", "12", "one"], ["two"], "(longest: 9 s in `x`)".split(),
+        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED: cell [2]: KeyError: 1".split()], ["all", "14"],
+        "* finished before with the same text and parameters; --again runs it anew".split()]
+
+
+def test_lines_between_and_warnings_once(capsys, monkeypatch):
+    clock = iter([0.0, 4.0, 11.0, 12.0, 400.0])
+    monkeypatch.setattr(summary.time, "perf_counter", lambda: next(clock))
+    teller = summary.Teller(3)
+    teller.share(0.001, 1.0)  # too soon to say
+    teller.share(0.005, 1.0)
+    teller.job(Done("a", "birds, seed 0", 3.2, warnings=("UserWarning: careful",)))
+    teller.share(0.2, 10.0)
+    teller.job(Done("b", "birds, seed 1", 3.2, warnings=("UserWarning: careful",)))
+    teller.share(0.5, 400.0)
+    teller.job(Done("c", "birds, seed 2", error="ValueError: no"))
+    assert capsys.readouterr().out.splitlines() == [
+        "0% done", "[1/3] birds, seed 0: 3 s", "    UserWarning: careful", "[2/3] birds, seed 1: 3 s",
+        "50% done, about 7 min left", "[3/3] birds, seed 2: FAILED: ValueError: no"]
+    assert [summary.duration(s) for s in (5, 120, 9000)] == ["about a minute", "about 2 min", "about 2.5 h"]
+
+
+# The cache
+
+@pytest.fixture
+def filled(fresh_cache, monkeypatch):
+    """A cache with a result of today's code, one of older code, and half a file; all are ten days old."""
+    import torch
+    store.kept("kmex", {"n": 1}, lambda: {"x": torch.ones(3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "code", lambda kind: "older")
+        store.kept("kmex", {"n": 2}, lambda: {"x": torch.ones(3)})
+    (fresh_cache / ".kmex.1.part").write_text("half")
+    for path in fresh_cache.iterdir():
+        os.utime(path, (time.time() - 864_000,) * 2)
+    return fresh_cache
+
+
+def test_cache_is_listed_and_pruned(filled, capsys):
+    assert main(["cache"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{filled}: ") and len(said) == 3
+    assert said[1].split()[:2] == ["kmex", "2"] and said[1].endswith("  1 of no use any more")
+    assert main(["cache", "--prune", "--keep-days", "20"]) == 0 and "removed 0 of 3" in capsys.readouterr().out
+    assert main(["cache", "--prune"]) == 0 and "removed 2 of 3" in capsys.readouterr().out
+    assert json.loads(next(filled.glob("*.json")).read_text())["inputs"] == {"n": 1}
+    assert main(["cache", "--prune", "--older", "11"]) == 0 and "removed 0 of 1" in capsys.readouterr().out
+    assert main(["cache", "--prune", "--older", "9"]) == 0 and "removed 1 of 1" in capsys.readouterr().out
+    assert not list(filled.glob("*.safetensors"))

@@ -58,7 +58,7 @@ def test_ctrl_c(tmp_path, capsys, monkeypatch):
 
 
 def test_segmentations_lie_in_the_data_sets_folder(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(inventory, "take", lambda *_: "the data set")
+    monkeypatch.setattr(inventory, "take", lambda *_, **__: "the data set")
     (tmp_path / "CUB_200_2011" / "segmentations").mkdir(parents=True)
     assert main(["data", "cub200", "--data-root", str(tmp_path), "--segmentations"]) == 0
     assert capsys.readouterr().out.endswith(f"outlines  {tmp_path / 'CUB_200_2011' / 'segmentations'}\n")

@@ -229,7 +229,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
     start = perf_counter()
     os.killpg(process.pid, signal.SIGINT)
     rest, trouble = process.communicate(timeout=120)
-    assert said == [f"done digits, seed 0, {stage}\n" for stage in Pretended.STAGES] and rest == "stopped\n"
-    assert "Traceback" not in trouble and perf_counter() - start < 20
+    assert (said, rest) == ([f"done digits, seed 0, {stage}\n" for stage in Pretended.STAGES], "stopped\n"), trouble
+    assert not trouble and perf_counter() - start < 30
     study = Pretended(str(tmp_path))
     assert list(jobs.graph([(notebook("01"), [(study, "kmex")])])) == ["01"], "nothing finished is done twice"
