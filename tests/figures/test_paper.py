@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from paperlib import figures
+from paperlib.datasets.pictures import patch
+from paperlib.figures import maps
 from paperlib.runs.study import Study
 
 
@@ -65,7 +67,7 @@ def test_figure1_has_one_scale_and_a_patch_for_each_prototype(few, sizes):
     assert sum(title.startswith(f"{few}: ") for title in titles) == len(columns)
     for each in columns:
         n = len(np.unique(each["predicted"]))
-        assert f"B4: {n} id{'s' if n > 1 else ''} on the map" in titles
+        assert f"B4: concepts on the map: {n}" in titles
 
 
 def test_borders_lie_between_different_ids():
@@ -78,7 +80,7 @@ def test_borders_lie_between_different_ids():
                 slow.append([(right, top), (right, bottom)])
             if y < 1 and ids[y, x] != ids[y + 1, x]:
                 slow.append([(left, bottom), (right, bottom)])
-    assert sorted(figures._borders(ids, 10, 30)) == sorted(slow)
+    assert sorted(maps._borders(ids, 10, 30)) == sorted(slow)
 
 
 def test_about_mean_takes_each_maps_mean_away():
@@ -114,7 +116,7 @@ def test_a_flat_map_is_drawn_flat_in_spite_of_rounding():
 def test_a_patch_holds_the_whole_pixel(resolution, side):
     picture = np.arange(3 * 24 * 24, dtype=np.uint16).reshape(3, 24, 24)
     for row in range(resolution[0]):
-        piece, (left, top, width, height) = figures.patch(picture, row, 0, resolution)
+        piece, (left, top, width, height) = patch(picture, row, 0, resolution)
         assert piece.shape == (3, side, side)
         assert -0.5 <= left and -0.5 <= top and left + width <= side - 0.5 and top + height <= side - 0.5
         y, x = round(top + 0.5), round(left + 0.5)
