@@ -382,7 +382,7 @@ for study, row in zip(studies, own, strict=True):
           f"{row['relative float32']:.0e} (float64: {row['relative float64']:.0e})")
 print(f"largest over the {len(tested)} rows that test it (R > 1): {worst['float32']:.0e} "
       f"(float64: {worst['float64']:.0e})")
-print("other structures:  " + ";  ".join(f"{name} {error:.2g}" for name, error in broken.items()))
+print("other structures:\n  " + ";  ".join(f"{name} {error:.2g}" for name, error in broken.items()))
 
 # %% [markdown]
 # ## Summary

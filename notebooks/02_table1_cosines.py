@@ -171,9 +171,9 @@ pd.DataFrame(pairings).round(2)
 for study in studies:
     numbers = {"table1": table[study.dataset], "runs": each[study.dataset], "centred": without_mean[study.dataset]}
     figures.keep(None, "table1", numbers, study, out)
-    print(f"{study.data.title}: cosine class / out\n  " + ",  ".join(
-        f"{name.replace('KMEx (K/C=', 'KMEx (')} {own:.2f} / {other:.2f}"
-        for name, (own, other) in table[study.dataset].items()))
+short = {study.data.title: {name.replace("K/C=", ""): f"{own:.2f} / {other:.2f}"
+                            for name, (own, other) in table[study.dataset].items()} for study in studies}
+print("cosine class / out", pd.DataFrame(short).T.to_string(), sep="\n")
 
 # %% [markdown]
 # ## Summary

@@ -305,11 +305,12 @@ for study in studies:
     numbers = {"table2": table[title], "runs": each[title], "voting": votes[title], "correct cells": correct[title],
                "variants": extra[title]}
     figures.keep(figure if study is studies[-1] else None, "table2", numbers, study, out)
-    print(f"{title}: test accuracy %\n  " + ",  ".join(
-          f"{name.replace(f' (K/C={study.k})', '')} {row['test']:.1f}"
-          for name, row in table[title].items() if name != "KMEx (K/C=1)"))
-    last, (free, _) = list(depths(study))[-1], extra[title].values()
-    print(f"  first run: {last} {first[title][last]:.1f}, without 1/D_b {free:.1f}")
+short = {title: {name.replace("K/C=", ""): row["test"] for name, row in rows.items() if name != "KMEx (K/C=1)"}
+         for title, rows in table.items()}
+print("test accuracy, %", pd.DataFrame(short).T.round(1).to_string(), sep="\n")
+for title, rows in first.items():
+    (name, value), free = list(rows.items())[-1], list(extra[title].values())[0]
+    print(f"{title}, first run: {name} {value:.1f}, without 1/D_b {free:.1f}")
 
 # %% [markdown]
 # ## Summary

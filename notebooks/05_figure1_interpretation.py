@@ -130,7 +130,7 @@ everyone = torch.cdist(rows, p).argmin(-1)       # eq. 9
 of_class = torch.cdist(rows, p[mine]).argmin(-1)
 
 assert torch.equal(everyone, assign(rows, p)) and torch.equal(of_class, assign(rows, p[mine]))
-print(f"Concepts on the map of picture {chosen[0]}: {len(everyone.unique())} among all {len(p)} prototypes, "
+print(f"Concepts on the map of picture {chosen[0]}: {len(everyone.unique())} among all {len(p)} prototypes,\n"
       f"{len(of_class.unique())} among the {int(mine.sum())} of {names[c]}.")
 
 # %% [markdown]

@@ -162,7 +162,8 @@ def leaders(score):
     """The method with the best mean, that mean, and the methods that cannot be told from it."""
     ranked = sorted(means, key=lambda name: -good[score] * means[name][score][0])
     level = [name for name in ranked[1:] if sign_of_difference(found[ranked[0]][score], found[name][score]) == 0]
-    return {"best": ranked[0], "mean": means[ranked[0]][score][0], "cannot be told from it": ", ".join(level)}
+    mean = f"{means[ranked[0]][score][0]:.2f}"
+    return {"best": ranked[0], "mean": mean, "cannot be told from it": ", ".join(level)}
 
 pd.DataFrame({score: leaders(score) for score in good}).T
 

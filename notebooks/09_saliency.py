@@ -177,15 +177,16 @@ if means:
 # Are saliency's boxes better? 1: they overlap more than this method's, -1: less, 0: the two cannot be told apart.
 
 # %%
-pd.DataFrame({name: {"mean overlap": means[name]["IoU"][0],
+pd.DataFrame({name: {"mean overlap": f"{each.mean():.2f}",
                      "saliency is better": contest.sign_of_difference(overlap["saliency"], each)}
-              for name, each in overlap.items()}).T.round(2)
+              for name, each in overlap.items()}).T
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
 figures.keep(None, "saliency", {"boxes": means, "pictures": n, "true boxes' share of a picture": areas}, study, out)
 print(f"{study.data.title}, {n} pictures; made pictures with a higher score than any: {beyond} of {len(classes)}")
-print("Boxes with IoU >= 0.5:", *(f"\n   {name} {row['IoU of a half or more'][0]:.0%}" for name, row in means.items()))
+for name, row in means.items():
+    print(f"boxes with IoU >= 0.5 from {name}: {row['IoU of a half or more'][0]:.0%}")
 
 # %% [markdown]
 # ## Summary

@@ -263,7 +263,7 @@ print(f"prediction changes with the background: {changes['honest']:.0%} / {chang
 print(f"KMEx, common background: {shared['honest']:.0%} / {shared['shortcut']:.0%}")
 print(f"{last}, background votes for its species:",
       " / ".join(f"{voted[word][last]['off the bird']:.0%}" for word in ("honest", "shortcut")))
-print("attribution that tells:", ", ".join(told) or "none")
+print(f"attribution methods that tell: {len(told)} of {len(gain)}")
 
 # %% [markdown]
 # ## Summary

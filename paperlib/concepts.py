@@ -236,7 +236,7 @@ class ConceptExplainer:
         named = isinstance(among, str)
         if named:
             check_option("among", among, AMONG)
-        given = None if named else check_target(among, count(images), self.n_classes_, "among")
+        given = None if named else check_target(among, count(images), self.n_classes_, "among").cpu()
         classes = AMONG[among] if named else lambda reading: given[reading.index]
         read = readings(backbone, images, {}, self.batch_size, progress=self.progress)
         return torch.cat([self.maps_from_features(r.features, classes(r)).cpu() for r in read])
@@ -255,7 +255,7 @@ class ConceptExplainer:
 
     def evaluate(self, backbone, images, labels) -> dict[str, float]:
         """accuracy and tie_rate, fractions, and concepts_per_map, the mean number of different prototypes of eq. 9."""
-        labels = check_target(labels, count(images), self.n_classes_, "labels")
+        labels = check_target(labels, count(images), self.n_classes_, "labels").cpu()
         read = [(r.predicted, r.tied, r.concepts) for r in self._explained(backbone, images)]
         predicted, tied, concepts = (torch.cat(x) for x in zip(*read, strict=True))
         found = {"accuracy": predicted == labels, "tie_rate": tied, "concepts_per_map": concepts}
@@ -322,20 +322,19 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     images as in `ConceptExplainer`, labels (n,) in 0..n_classes-1. Each of n_jobs workers takes one class for all
     explainers, and drops it before the next: it holds the class's rows of eq. 8, (n_c R', D) float32, one kind at a
     time, and the features if there are several kinds. Batches, of the first explainer's batch_size, never mix classes,
-    so that no class's result depends on another. seconds_ are shares of the time that this takes, in proportion to the
-    work of clustering: with any number of workers they add up to the whole.
-    Raises ValueError for empty data, labels that do not fit, a class without images or with fewer different rows than
-    K/C, NaN features, blocks that are no suffix, or an unknown option; LeakError for pictures of the test split.
+    so that none depends on another. seconds_ are shares of the time that this takes, in proportion to the work of
+    clustering: with any number of workers they add up to the whole. Raises ValueError for empty data, labels that do
+    not fit, a class without images or with fewer different rows than K/C, NaN features, blocks that are no suffix, or
+    an unknown option; LeakError for pictures of the test split.
     """
     from sklearn.utils import check_random_state  # here, for to import scikit-learn takes as long as torch
     start = perf_counter()
     refuse_test(images, "fitting prototypes")
     for explainer in explainers:
         explainer._check_params()
-    labels, n_classes = check_target(labels, count(images), backbone.n_classes, "labels").numpy(), backbone.n_classes
-    members = [np.flatnonzero(labels == c) for c in range(n_classes)]
-    empty = ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0)
-    if empty:
+    labels = check_target(labels, count(images), backbone.n_classes, "labels").cpu().numpy()
+    members = [np.flatnonzero(labels == c) for c in range(backbone.n_classes)]
+    if empty := ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0):
         raise ValueError(f"no image of class {empty}: every class needs images to be clustered.")
     # One number, so that every class starts from the same seed in whatever order workers take them.
     seeds = [r if isinstance(r, Integral) else int(check_random_state(r).randint(2**31 - 1))
@@ -345,7 +344,7 @@ def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False)
     with threadpool_limits(1, user_api="blas"):
         work = (delayed(_fit_class)(explainers, seeds, backbone, images, index, c) for c, index in enumerate(members))
         done = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(work)
-        done = list(Bar(done, "prototypes", total=n_classes, unit="class", show=progress))
+        done = list(Bar(done, "prototypes", total=len(members), unit="class", show=progress))
     per_second = (perf_counter() - start) / sum(seconds for of_class in done for *_, seconds in of_class)
     for explainer, of_classes in zip(explainers, zip(*done, strict=True), strict=True):
         prototypes, sources, sizes, seconds = zip(*of_classes, strict=True)
@@ -426,9 +425,8 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
              progress: bool = False) -> Iterator[Reading]:
     """Read the images, batch by batch: the network's features and class, and what each fitted explainer says of them.
 
-    explainers: under the names that `Reading.explained` has. shown: also the maps among the prototypes of the class
-    that the network predicts. Rows of eq. 8 are made once for explainers of one kind, and one kind is held at a time.
-    Raises ValueError for empty images, or NaN; NotFittedError for an explainer that is not fitted.
+    shown: also the maps among the predicted class's prototypes. Rows of eq. 8 are made once for explainers of one kind,
+    and one kind is held at a time. Raises ValueError for no images, or NaN; NotFittedError before fit.
     """
     groups = _by_kind(explainers)
     for index in Bar(torch.arange(count(images)).split(batch_size), "maps", unit="batch", show=progress):

@@ -1,6 +1,8 @@
 """Small networks and pictures that several tests share."""
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
@@ -30,3 +32,13 @@ def backbone(kind=Net, seed: int = 0, **more) -> Backbone:
 
 def batch(n: int = 4, side: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny(n_classes: int) -> nn.Module:
+    """A network of one's own for the notebooks: four blocks that divide a picture's side by 32, as a ResNet does."""
+    def block(i, o, stride):
+        return nn.Sequential(nn.Conv2d(i, o, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+
+    return nn.Sequential(OrderedDict(
+        one=block(3, 8, 4), two=block(8, 12, 2), three=block(12, 16, 2), four=block(16, 32, 2),
+        pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(32, n_classes, bias=False)))

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from paperlib import figures
 from paperlib.theorem1 import classify_then_pool, evidence, pool_then_classify
 
 
@@ -57,18 +56,3 @@ def test_bad_input(hC, function):
         function(h.long(), C)
     with pytest.raises(TypeError, match="tensor of floats"):
         function(h.numpy(), C)
-
-
-def test_figures_of_the_theorem():
-    errors = {"one": {"float32": [1e-7, 0.0], "float64": [2e-16]}, "two": {"float32": [0.5]}}
-    axis = figures.log_dots(errors, {"epsilon": 2e-16}, "error").axes[0]
-    shown = {tuple(dot) for dots in axis.collections for dot in dots.get_offsets().tolist()}
-    zero = min(x for x, _ in shown)
-    assert shown == {(1e-7, 0), (zero, 0), (2e-16, 0), (0.5, 1)}
-    assert zero < 2e-16 and axis.get_xticklabels()[0].get_text() == "0"
-    assert axis.lines[0].get_xdata() == [2e-16, 2e-16]
-
-    maps = [torch.tensor([[1.0, -3.0]]), torch.tensor([[0.5, 0.5]])]
-    axes = figures.evidence([torch.zeros(3, 4, 4, dtype=torch.uint8)] * 2, maps, ["a", "b"], "logits").axes
-    assert [axis.get_xlabel() for axis in axes[2:4]] == ["mean -1.00", "mean 0.50"]
-    assert all(axis.images[1].get_clim() == (-3, 3) for axis in axes[2:4])  # one scale for all, about zero

@@ -39,7 +39,7 @@ MADE_BY = {
     "embeddings": SEEN,
     "patch-embeddings": ("networks.protopnet", *SEEN),
     "accuracy": ("networks.training", "networks.protopnet", "networks.softcam", "measures", *SEEN),
-    "kmex": ("kmex",),
+    "kmex": ("kmex", *SEEN),  # it computes the embeddings that it is fitted on
     "explainer": ("concepts", *SEEN),
     "evaluation": ("concepts", *SEEN),
     "comparison": ("concepts", *SEEN),

@@ -42,7 +42,8 @@ In forward passes of the same batch; the paper's maps come with their concept ma
 How well concept maps fit the parts of a bird: adjusted Rand index (ARI), purity, and the best overlap (IoU). The floor,
 *colours*, is k-means on the colours of each picture by itself."""),
     ("Soft-CAM (notebook 08)", "softcam", "rows", """
-The evidence layer as taken over, and after an epoch with a penalty."""),
+The evidence layer as taken over, and after an epoch with a penalty. The penalty is chosen from these numbers: they are
+of validation pictures, a fifth of the training pictures, and of a network trained on the others."""),
     ("Boxes from maps (notebook 09)", "saliency", "boxes", """
 Overlap (IoU) of a map's box with the bird's, and the share of pictures where it is a half or more."""),
     ("A planted shortcut: accuracy (notebook 10)", "shortcut", "accuracy", """

@@ -1,8 +1,8 @@
 """The store: what is kept is found again, unless anything that it depends on has changed, its code included."""
 from __future__ import annotations
 
+import cProfile
 import shutil
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,7 +15,7 @@ import torch
 import paperlib
 from paperlib.datasets import files
 from paperlib.runs import store
-from paperlib.runs.study import Study
+from paperlib.runs.study import STAGES, Study
 
 TINY = Study(dataset="digits", train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2,
              protopnet_epochs=1)
@@ -78,36 +78,33 @@ def test_another_library_is_another_key(fresh_cache, monkeypatch):
 
 
 def test_no_kind_runs_code_that_its_key_lacks(fresh_cache):
-    """Each kind is computed under a trace of the modules that it enters; all of them must be in its digest."""
-    entered, root, depth = {}, Path(paperlib.__file__).parent, []
-
-    def trace(frame, event, _):
-        path = Path(frame.f_code.co_filename)
-        if depth and event == "call" and path.is_relative_to(root):
-            name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-            entered.setdefault(depth[-1], set()).add(name)
-
-    original = store.kept_together
+    """Each kind is computed under a profile of the modules that it enters; all of them must be in its digest."""
+    entered, root, profiles, original = {}, Path(paperlib.__file__).parent, [], store.kept_together
 
     def told(kind, inputs, compute):
         def inner(missing):
-            depth.append(kind)
+            if profiles:
+                profiles[-1].disable()
+            profiles.append(cProfile.Profile())
+            profiles[-1].enable()
             try:
                 return compute(missing)
             finally:
-                depth.pop()
+                profiles[-1].disable()
+                paths = {Path(entry.code.co_filename) for entry in profiles.pop().getstats()
+                         if not isinstance(entry.code, str)}
+                names = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+                         for path in paths if path.is_relative_to(root)}
+                entered.setdefault(kind, set()).update(names)
+                if profiles:
+                    profiles[-1].enable()
         return original(kind, inputs, inner)
     study = replace(TINY, dataset="sparrows", train_per_class=3, test_per_class=1, size=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "kept_together", told)
-        sys.setprofile(trace), threading.setprofile(trace)
-        try:
-            for stage in ("network", "prototypes", "readings", "kmex", "protopnet", "softcam"):
-                study.compute(stage)
-            study.compare({"B4": {"depth": 1}}, 1)
-            study.evaluate(1)
-        finally:
-            sys.setprofile(None), threading.setprofile(None)
+        for stage in STAGES:
+            study.compute(stage)
+        study.compare({"B4": {"depth": 1}}, 1)
     # These hand on what was asked for, which the inputs hold, and keep what came out.
     settings = {"runs.study", "runs.settings", "runs.store", "runs.stages", "datasets.files", "progress"}
     assert set(entered) == set(store.MADE_BY) - {"contest"}
