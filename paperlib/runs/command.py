@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
 from paperlib.runs.summary import Teller, failed, table
 
+MOST_RUNS = 1000
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
 
 
@@ -125,9 +127,10 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     teller, done = Teller(len(graph)), {}
     for name in kept:
         print(f"{name}: finished before, kept")
-    for each in jobs.run(graph, at_a_time, options.threads, options.scheduler, teller.share):
-        done[each.name] = each
-        teller.job(each)
+    with closing(jobs.run(graph, at_a_time, options.threads, options.scheduler, teller.share)) as run:
+        for each in run:
+            done[each.name] = each
+            teller.job(each)
     results = [kept.get(plan.name) or _result(done[plan.name]) for plan in plans]
     seconds, fine = time.perf_counter() - start, not any(failed(each) for each in done.values())
     print("", table(results, [done[name] for name in graph if name not in {plan.name for plan in todo}], seconds), "",
@@ -177,8 +180,10 @@ def _plan(name: str, text: str, share: dict, known: dict) -> Plan:
     takes, studies, runs = parameters.declared(text), [], []
     given, whole = {key: value for key, value in share.items() if key in takes}, {**takes, **share}
     if "dataset" in takes:
-        studies = [known.setdefault(study, study) for study in open_studies(whole)]
-        runs = [known.setdefault(run, run) for study in studies for run in study.runs(n_runs(whole))]
+        studies, n = [known.setdefault(study, study) for study in open_studies(whole)], n_runs(whole)
+        if n > MOST_RUNS:
+            raise UsageError(f"runs is {n}; give at most {MOST_RUNS}.")
+        runs = [known.setdefault(run, run) for study in studies for run in study.runs(n)]
     return Plan(name, text, given, studies, runs)
 
 

@@ -225,6 +225,7 @@ REFUSED = {
     "data root unknown": (["--data-root", "no/such"], "There is no folder no/such; give the one that holds the data"),
     "data set unknown": (["--set", "dataset=cub"], "There is no data set named 'cub'; the known"),
     "runs": (["--set", "runs=0"], "runs is 0; give 1 or more."),
+    "many runs": (["--set", "runs=100000"], "runs is 100000; give at most 1000."),
     "epochs": (["--set", "epochs=-1"], "epochs is -1; give 0 or more."),
     "huge": (["--set", f"epochs={'9' * 30}"], "The parameter epochs is 99999"),
     "jobs": (["--jobs", "-1"], "--jobs is -1; give 0 or more."),
