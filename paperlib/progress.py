@@ -26,9 +26,10 @@ class Bar(tqdm):
 
     def __init__(self, iterable=None, desc: str = "", show: bool = True, **more):
         self._heard, self._output = bool(_listeners), None
+        seen = show and (_in_notebook() or sys.stderr.isatty())  # a log file would keep every step of a bar
         if self._heard or _in_notebook():
             more["file"] = io.StringIO()
-        super().__init__(iterable, desc, disable=not show and not self._heard, leave=False,
+        super().__init__(iterable, desc, disable=not seen and not self._heard, leave=False,
                          mininterval=0.5 if self._heard else 2, **more)
 
     def display(self, msg=None, pos=None):

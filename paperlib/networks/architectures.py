@@ -48,12 +48,12 @@ def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: 
     fit or hold NaN; StructureError for another structure, and for a network with another number of outputs.
     """
     own = ":" in name
-    blocks, classifier = _blocks(name, blocks, classifier)
     if own and weights == "imagenet":
         raise ValueError(f"weights='imagenet' are torchvision's; {name!r} is your own: load its weights in its "
                          f"function, or give the path of a state dict.")
+    model = _own_model(name, n_classes) if own else None  # what is wrong with its file is said first
+    blocks, classifier = _blocks(name, blocks, classifier)
     if own:
-        model = _own_model(name, n_classes)
         _check_outputs(name, linear_layer(model, classifier), n_classes)
     else:
         model = _torchvision_model(name, weights, load_weights)
