@@ -3,14 +3,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 
 from paperlib.datasets import load as data
+from paperlib.networks import training
+from paperlib.networks.protopnet import SCHEDULES, Schedule
 from paperlib.runs import profiles
 
+# Prototypes per class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
+PROTOTYPES_PER_CLASS = {**dict.fromkeys(data.LOADERS, 5), "cub200": 10}
 MOST = 2**31 - 1  # the largest whole number that every generator takes as its seed
 
 
@@ -47,6 +52,33 @@ class Settings:
             raise data.DataError(data.unknown(self.dataset))
         if not isinstance(self.normalisation, str) or self.normalisation not in data.NORMALISATIONS:
             raise ValueError(f"normalisation is {self.normalisation!r}; use one of {', '.join(data.NORMALISATIONS)}.")
+
+    @property
+    def k(self) -> int:
+        """K/C, the number of prototypes per class."""
+        return self.prototypes_per_class or PROTOTYPES_PER_CLASS[self.dataset]
+
+    @cached_property
+    def recipe(self) -> training.Recipe:
+        recipe = training.RECIPES[self.dataset]
+        return replace(recipe, epochs=self.epochs or recipe.epochs)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """ProtoPNet's, on the CNN's own loader: its batches and its augmentation. At most half of it is warm."""
+        schedule = SCHEDULES[self.dataset]
+        epochs = self.protopnet_epochs or schedule.epochs
+        return replace(schedule, epochs=epochs, warm=min(schedule.warm, epochs // 2))
+
+    def for_choosing(self) -> Settings:
+        """The same study for making a choice: trained on 80 % of the training pictures, tested on the other 20 %."""
+        return replace(self, choosing=True)
+
+    def runs(self, n: int) -> list[Settings]:
+        """n studies that differ in the seed alone, this one first: the paper's tables are means over five such runs."""
+        if n < 1:
+            raise ValueError(f"runs is {n}; give 1 or more.")
+        return [self, *(replace(self, seed=self.seed + i) for i in range(1, n))]
 
     @classmethod
     def of_profile(cls, name: str = "quick", **settings) -> Settings:

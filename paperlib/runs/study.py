@@ -6,7 +6,7 @@ that want the same thing compute it once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,7 @@ from paperlib.concepts import ConceptExplainer
 from paperlib.datasets import load as data
 from paperlib.datasets.folders import OwnPictures
 from paperlib.kmex import KMEx
-from paperlib.networks import training
-from paperlib.networks.protopnet import SCHEDULES, ProtoPNet, Schedule
+from paperlib.networks.protopnet import ProtoPNet
 from paperlib.networks.softcam import SoftCAM
 from paperlib.runs import explanations, results, stages, store
 from paperlib.runs.results import ready
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SOFTCAM_L1", "STAGES", "Study", "n_runs", "open_studies", "ready"]
 
-# Prototypes per class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
-PROTOTYPES_PER_CLASS = {**dict.fromkeys(data.LOADERS, 5), "cub200": 10}
 SOFTCAM_L1 = 1e-3  # chosen on validation pictures of the birds: notebook 08 shows the sweep
 
 
@@ -44,22 +41,7 @@ class Study(Settings):
 
     STAGES = STAGES  # of a headless run: see `stages`
 
-    def for_choosing(self) -> Study:
-        """The same study for making a choice: trained on 80 % of the training pictures, tested on the other 20 %."""
-        return replace(self, choosing=True)
-
-    def runs(self, n: int) -> list[Study]:
-        """n studies that differ in the seed alone, this one first: the paper's tables are means over five such runs."""
-        if n < 1:
-            raise ValueError(f"runs is {n}; give 1 or more.")
-        return [self, *(replace(self, seed=self.seed + i) for i in range(1, n))]
-
     # What was asked for
-
-    @property
-    def k(self) -> int:
-        """K/C, the number of prototypes per class."""
-        return self.prototypes_per_class or PROTOTYPES_PER_CLASS[self.dataset]
 
     @cached_property
     def data(self) -> data.Dataset:
@@ -70,18 +52,6 @@ class Study(Settings):
     @property
     def splits(self) -> dict[str, data.Pictures]:
         return {"train": self.data.train, "test": self.data.test}
-
-    @cached_property
-    def recipe(self) -> training.Recipe:
-        recipe = training.RECIPES[self.dataset]
-        return replace(recipe, epochs=self.epochs or recipe.epochs)
-
-    @cached_property
-    def schedule(self) -> Schedule:
-        """ProtoPNet's, on the CNN's own loader: its batches and its augmentation. At most half of it is warm."""
-        schedule = SCHEDULES[self.dataset]
-        epochs = self.protopnet_epochs or schedule.epochs
-        return replace(schedule, epochs=epochs, warm=min(schedule.warm, epochs // 2))
 
     def untrained(self) -> Backbone:
         """The backbone as it is before training: its first weights depend on the seed alone."""
