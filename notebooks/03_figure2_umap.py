@@ -78,7 +78,7 @@ def marks_of(study):
 
 lengths = {study.data.title: {name: np.linalg.norm(P, axis=1).mean() for name, (P, _) in marks_of(study).items()}
            for study in studies}
-pd.DataFrame(lengths).T.round(1).rename_axis("mean length")
+pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 
 # %% [markdown]
 # Triangles are as long as the data by construction, and squares, as means of data, of a similar length. The length of a

@@ -294,7 +294,8 @@ for study in studies:
         costs[study.data.title, explainer.name] = {"prototypes": K, "numbers in each": D,
             "seconds to fit": explainer.seconds_, "rows of the largest class": most * h * w,
             "their MB": most * h * w * D * 4 / 1e6}
-pd.DataFrame(costs).T.round({"their MB": 1, "seconds to fit": 0})
+whole = {name: int for name in ("prototypes", "numbers in each", "rows of the largest class")}
+pd.DataFrame(costs).T.round(1).astype(whole)
 
 # %% [markdown]
 # ## The numbers, kept

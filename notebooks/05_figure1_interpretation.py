@@ -180,11 +180,11 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
 # %%
 def reading(column, prediction):
     """The concept with the highest mean attribution, and how the map among all K votes."""
-    ids = [k for k, *_ in column["patches"]]
-    where = {n: column["predicted"] == k for n, k in enumerate(ids, 1) if (column["predicted"] == k).any()}
+    mine = [k for k, *_ in column["patches"]]
+    where = {n: column["predicted"] == k for n, k in enumerate(mine, 1) if (column["predicted"] == k).any()}
     scores = {n: float(column["attribution"][cells].mean()) for n, cells in where.items()}
     best = max(scores, key=scores.get)
-    votes = (column["everyone"].flatten() // len(ids)).bincount(minlength=len(names)) / column["everyone"].numel()
+    votes = (column["everyone"].flatten() // len(mine)).bincount(minlength=len(names)) / column["everyone"].numel()
     return {"most important concept": best, "its share of the map": f"{where[best].double().mean():.0%}",
             "its score per cell": f"{scores[best]:.3g}", "lowest score": f"{min(scores.values()):.3g}",
             f"votes for the prediction, of all {column['K']}": f"{votes[prediction]:.0%}",
@@ -234,7 +234,7 @@ path = figures.keep(figure, "figure1_about_mean", {"pictures": chosen}, study, o
 
 # %%
 contrast = {name: {"cells for the prediction": np.mean([float((m > 0).double().mean()) for m in each]),
-                   "lowest to highest score, of the mean": np.mean([float((m.max() - m.min()) / m.mean().abs())
+                   "range of scores / mean": np.mean([float((m.max() - m.min()) / m.mean().abs())
                                                                     for m in each])} for name, each in maps.items()}
 pd.DataFrame(contrast).T.map("{:.0%}".format)
 
