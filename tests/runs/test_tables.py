@@ -19,7 +19,8 @@ FOUND = {
     "`00`, `01`": [("theorem1_birds.json", "eq. 4", "relative float32", "{:.0e}")],
     "`02`": [("table1_birds.json", "table1", "CNN", 0, "{:.2f}"),
              ("table1_birds.json", "table1", "KMEx (K/C=5)", 0, "{:.2f}")],
-    "`03`": [("figure2_nearness_birds.json", kind, "distance", "{:.1f}") for kind in ("crosses", "triangles", "squares")],
+    "`03`": [("figure2_nearness_birds.json", kind, "distance", "{:.1f}")
+             for kind in ("crosses", "triangles", "squares")],
     "`04`": [(TABLE2, "table2", "CNN", "test", "{:.1f}"), (TABLE2, "table2", "KMEx (K/C=5)", "test", "{:.1f}"),
              (*CUB, "CNN", "test", "{:.1f}"),
              (*CUB, "KMEx (K/C=5)", "test", "{:.1f}")],
