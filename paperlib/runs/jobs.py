@@ -35,7 +35,9 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # gives up a job: those that merely waited beside one that dies are not to blame.
 SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 10**6,
             "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
-            "distributed.scheduler.rootish-taskgroup-dependencies": 10**6, "distributed.worker.profile.enabled": False}
+            "distributed.scheduler.rootish-taskgroup-dependencies": 10**6, "distributed.worker.profile.enabled": False,
+            # Dask's processes give freed memory back at once, and torch asks for it again at every step.
+            "distributed.nanny.pre-spawn-environ": {}}
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # what a process does first
 
 
