@@ -276,8 +276,8 @@ print(f"attribution methods that tell: {len(told)} of {len(gain)}")
 # - *Where a prototype comes from does not*: most concept prototypes lie on the background in all three networks, for
 #   most of a picture is background.
 # - *Attribution maps tell or not, by method*: the list is above. A map of the last block's few cells lies mostly on the
-#   background whatever the network looks at, and against the first honest network the shortcut adds little more than the
-#   two honest ones differ by.
+#   background whatever the network looks at, and against the first honest network the shortcut adds little more than
+#   the two honest ones differ by.
 # - These are three small networks, briefly trained. The experiment's gap is large; smaller ones may hold for these
 #   networks only. Run it with another seed, `settings = {"seed": 10}`, before you believe one.
 #
