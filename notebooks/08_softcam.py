@@ -208,7 +208,7 @@ print("test accuracy %:", *(f"{name} {100 * accuracy:.1f};" for name, accuracy i
 # - Does the penalty make maps sparse at little cost? On the drawn birds it makes them *smaller* at little cost, not
 #   sparse. An L1 norm falls when all evidence shrinks as well as when fewer cells have any. As shown above, the chosen
 #   penalty takes a fifth off the norm and no accuracy beyond the error, and the share near zero hardly grows; the
-#   strongest takes three quarters off the norm and much of the accuracy, and the share near zero grows by few points.
+#   strongest takes three quarters off the norm and much of the accuracy, and the share near zero grows by a few points.
 # - A penalty is a choice, and a choice that looks at test pictures makes their accuracy too good. Validation pictures
 #   cost one more training, on four fifths of the pictures.
 # - The columns remain prototypes, and can be held against the data like any classifier's. Here the penalty does not
