@@ -112,8 +112,8 @@ figure = figures.panel(pictures, maps, titles, None if todo.parts is None else l
 path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()}, study, out)
 
 # %% [markdown]
-# The last block has few cells, so B4 and Grad-CAM are large soft spots; B34 and B234 have finer outlines, but what they
-# mark is as large.
+# The last block has few cells, so B4 and Grad-CAM are large soft spots. B34 and B234 have outlines on the finer grids
+# of earlier blocks, but what they mark is as large.
 #
 # ## Scores
 #
@@ -261,10 +261,11 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 #   dozens.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
 #   put back what the last block's few cells have lost.
-# - Concept maps match the bird's parts hardly better, if at all, than k-means on the picture's own colours does.
+# - Concept maps match the drawn birds' parts no better than k-means on the picture's own colours does.
 # - These are small networks, trained for minutes, whose last block has few cells. It need not be so: for 50 species of
-#   real birds and a pretrained network, whose last block has 7 x 7 cells, the same table (in `figures/README.md`) has
-#   B34 ahead of saliency on all nine scores, behind occlusion on six and level on three.
+#   real birds and a pretrained network, whose last block has 7 x 7 cells, `figures/README.md` keeps the means of six of
+#   these scores. B34 is ahead of saliency on all six; occlusion is ahead of B34 on four and level on two. There the
+#   concept maps of B34 match the parts better than colours do.
 #
 # ## Exercises
 #

@@ -97,7 +97,7 @@ path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, stud
 #
 # Which picture has the largest score? Gradient ascent on $S_c(I) - \lambda \|I\|_2^2$, from the zero picture (the mean
 # colour). The penalty holds colours back. Steps have one length for all classes: near the zero picture gradients differ
-# by orders.
+# by orders of magnitude.
 
 # %%
 classes = np.linspace(0, len(names) - 1, min(visualised, len(names))).round().astype(int)
@@ -191,8 +191,8 @@ for name, row in means.items():
 # %% [markdown]
 # ## Summary
 #
-# - The class saliency map is one backward pass, has the picture's resolution, no sign, and does not add up to the
-#   score; eq. 11 adds up to it exactly, at the resolution of the last block.
+# - The class saliency map takes one backward pass and has the picture's resolution, but no sign, and does not add up to
+#   the score; eq. 11 adds up to it exactly, at the resolution of the last block.
 # - A picture made for a class's score can pass all real ones without looking like any: prototypes far from the data,
 #   once more.
 # - With a graph cut a map becomes a box. How good it is has to be read beside boxes that cost nothing.
