@@ -193,8 +193,8 @@ for name, row in means.items():
 #
 # - The class saliency map takes one backward pass and has the picture's resolution, but no sign, and does not add up to
 #   the score; eq. 11 adds up to it exactly, at the resolution of the last block.
-# - A picture made for a class's score can score higher than all real ones without looking like any: prototypes far
-#   from the data, once more.
+# - A picture made to raise a class's score can beat all real ones without looking like any: prototypes far from the
+#   data, once more.
 # - With a graph cut a map becomes a box, to be read beside boxes that cost nothing. On the drawn birds, as shown above,
 #   saliency's boxes overlap the true ones most; but by the rule of one half a box in the middle is found as often, and
 #   more often than those of B4, B234 and Grad-CAM.
