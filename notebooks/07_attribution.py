@@ -256,7 +256,8 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # - **Where the paper's maps lose.** On the drawn birds, as shown above, plainly: saliency, integrated gradients,
 #   occlusion and RISE point at the bird and at its distinguishing parts more often than B4, B34 and B234, and their
 #   deletion and insertion curves are better (only B234's insertion cannot be told from that of integrated gradients). A
-#   bump in the middle of the picture also points at bird and parts more often.
+#   bump in the middle of the picture also points at bird and parts more often, and B4's hits on the parts cannot be
+#   told from those of a map that knows nothing.
 # - Where they win: cost. Like Grad-CAM they take less than two forward passes; saliency takes two to three, integrated
 #   gradients, occlusion and RISE dozens. And when the picture moves, B4 changes its verdict less than these four do.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
