@@ -69,7 +69,7 @@ clean:  ## delete .venv, the tools' caches and build leftovers; data/ (with data
 # The stamp goes before the rest, so that half a .venv never passes for a whole one. pip fetches only uv, by its
 # hash; uv fetches the rest faster than pip would, each by its hash.
 $(LOCKED):
-	@command -v "$(PYTHON)" >/dev/null || { echo 'There is no $(PYTHON) here; install Python 3.11 or newer,' \
+	@command -v "$(PYTHON)" >/dev/null || { echo 'There is no $(PYTHON) here; install Python 3.11.4 or newer,' \
 	  'or name yours, as in: make PYTHON=python3.12' >&2; exit 1; }
 	@python=$$("$(PYTHON)" -c "$$CHECK_PYTHON") && rm -f .venv/.locked-* && rm -rf .venv && \
 	  echo "Making .venv with $$python. The first time this fetches some gigabytes." && "$$python" -m venv .venv

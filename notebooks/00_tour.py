@@ -107,7 +107,7 @@ pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence"
                          "the network's logit": f"{y[j]:.4f}"} for j in (c, other)})
 
 # %% [markdown]
-# The two rows of numbers agree. Compare the two maps, too: where they look alike, the evidence for the winner does not
+# The last two rows agree. Compare the two maps, too: where they look alike, the evidence for the winner does not
 # yet say why it won. Their difference will, at the end of the tour.
 #
 # ## Prototypes that look like the data
@@ -140,9 +140,10 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
 # ## Concepts inside the picture
 #
 # Now the same idea one step earlier: cluster not the mean of the map but its cells, and not those of the last block
-# alone. B234 takes the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and lines them up, each at
-# norm $1/D_b$, $D_b$ being its number of channels; k-means then gives prototypes $p_k$ for each class. A cell's
-# concept is the nearest of them. What a cell contributes to class $j$ is its attribution:
+# alone. B234 takes the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and puts each cell's channels
+# side by side, each block's scaled to norm $1/D_b$ with $D_b$ its number of channels; k-means then gives prototypes
+# $p_k$ for each class. A cell's concept is the nearest of them. What a cell contributes to class $j$ is its
+# attribution:
 #
 # $$q = \Big[\frac{u^{(b)}}{D_b\,\|u^{(b)}\|}\Big]_b \;(8) \qquad
 # s = \arg\min_k \|q - p_k\| \;(9) \qquad
@@ -187,7 +188,7 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
       f"of concept {least}.")
 
 # %% [markdown]
-# Where the two numbers are equal, the last block has a single cell, and attribution cannot tell places apart.
+# Where the last block has a single cell, the two numbers are equal: attribution cannot tell places apart.
 #
 # ## What tipped the balance?
 #
@@ -220,8 +221,9 @@ if parts:
 pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# Compare the last two rows: evidence that points at the parts has a larger share there than their area. And compare
-# the first two: where one cell covers more of the picture than the parts do, the map is too coarse to point at them.
+# The last two rows are there only if the species' parts are known. Compare them: evidence that points at the parts has
+# a larger share there than their area; with a smaller one it lies elsewhere. Then compare the first two: where one cell
+# covers more of the picture than the parts do, the map is too coarse to point at them.
 #
 # One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
 # notebooks measure.
@@ -235,7 +237,7 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 # | [02](02_table1_cosines.ipynb) | Table 1 | do columns and centroids lie where the data lie? |
 # | [03](03_figure2_umap.ipynb) | Figure 2 | can one see it, for the species that look most alike? |
 # | [04](04_table2_accuracies.ipynb) | Table 2, eq. 6 to 10 | what do explanations by prototypes cost in accuracy? |
-# | [05](05_figure1_interpretation.ipynb) | Figure 1, eq. 6 to 11 | which concepts are where, and what do they matter? |
+# | [05](05_figure1_interpretation.ipynb) | Figure 1, eq. 6 to 11 | which concepts are where, and which matter most? |
 # | [06](06_choices.ipynb) | section 6 | which choices change the numbers and the maps beyond noise? |
 # | [07](07_attribution.ipynb) | eq. 11, measured | do the maps point at what matters, and what do they cost? |
 # | [08](08_softcam.ipynb) | a related system, Soft-CAM | is a classifier before the pooling an explanation? |

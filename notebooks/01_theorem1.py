@@ -116,8 +116,8 @@ table(own)
 
 # %% [markdown]
 # The yardstick is the machine epsilon, the distance from 1 to the next number: $2^{-23}$ in float32 and $2^{-52}$ in
-# float64. A sum of hundreds of products may err by a few epsilon. A wrong theorem would err by far more, and as much in
-# float64 as in float32.
+# float64. A sum of hundreds of products may err by several epsilon. A wrong theorem would err by far more, and as much
+# in float64 as in float32.
 
 # %%
 EPSILON = {name: torch.finfo(getattr(torch, name)).eps for name in ("float32", "float64")}
@@ -189,8 +189,8 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
               "cells against": [f"{int((m < 0).sum())} of {R}" for m in maps]}).round(4)
 
 # %% [markdown]
-# The second and third columns agree: the logit is the map's mean. How far the lowest and highest cells are apart says
-# how much the map tells about places.
+# *Mean of the map* and *logit* agree up to rounding: the logit is the map's mean. How far the lowest and highest cells
+# are apart says how much the map tells about places.
 #
 # How fine a map is depends on $R$ alone: a ResNet divides the side of a picture by 32, so 32 pixels end in one cell, 96
 # in $3 \times 3$ and 224 in $7 \times 7$. And a map is evidence for one class, not yet a reason for the decision: other
@@ -338,7 +338,8 @@ mended = {"ResNet34, average": both_orders(h_resnet, torch.mean, linear),
           "ConvNeXt, without norm": both_orders(h_convnext, torch.mean, convnext.classifier[2])}
 
 # %% [markdown]
-# In the figure a dot is one row of the tables above, or one of the networks just computed.
+# In the figure a dot is one row of the tables above that tests eq. 4, in one precision, or one of the networks just
+# computed.
 
 # %%
 values = {}
@@ -358,7 +359,7 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
               for name, error in (mended | broken).items()}).T
 
 # %% [markdown]
-# A few epsilon is rounding; thousands of them are two different functions. (With $R = 1$ every pooling does nothing and
+# A few epsilon is rounding; a million of them are two different functions. (With $R = 1$ every pooling does nothing and
 # all orders agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
@@ -387,9 +388,9 @@ print("other structures:\n  " + ";  ".join(f"{name} {error:.2g}" for name, error
 # %% [markdown]
 # ## Summary
 #
-# - Both sides of eq. 4 agree up to rounding on every network that ends in average pooling and a linear layer: the
-#   trained ones of the first table, untrained ones, and ones that an epoch has moved but not taught; with a bias or
-#   without. Only networks with more than one cell ($R > 1$) test it.
+# - Both sides of eq. 4 agree up to rounding on every network here that ends in average pooling and a linear layer: the
+#   trained ones of the first table, untrained ones, and ones briefly trained; with a bias or without. Only networks
+#   with more than one cell ($R > 1$) test it.
 # - The right-hand side yields class evidence maps whose mean is the logit, by definition and not by approximation.
 #   Their resolution is that of the last feature map.
 # - Dropout does no harm at prediction. A ReLU or a norm behind the pooling, or a maximum in its place, does.

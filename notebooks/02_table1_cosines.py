@@ -11,8 +11,8 @@
 #
 # **The paper claims** (section 4, Table 1): seen as prototypes, the columns $c_j$ of a CNN's classifier are poorly
 # aligned with the data. Their average cosine with the embeddings of their own class is only 0.46 to 0.51. Centroids of
-# class-wise k-means (KMEx, section 3.2) reach 0.79 to 0.93, and ProtoPNet, a network trained together with its
-# prototypes, 0.95 to 1.00, with its own class and with all others alike.
+# class-wise k-means (KMEx, section 3.2) reach 0.79 to 0.93. ProtoPNet, a network trained together with its prototypes,
+# reaches 0.95 to 1.00, but with the other classes 0.92 to 1.00 as well.
 #
 # This notebook measures these cosines, shows where the difference comes from, and asks what "average" means when a
 # class has several prototypes.
@@ -178,7 +178,7 @@ print("cosine class / out", pd.DataFrame(short).T.to_string(), sep="\n")
 # %% [markdown]
 # ## Summary
 #
-# - The table above has the paper's ordering wherever the CNN's *class* cosine is below both KMEx rows.
+# - Table 1 has the paper's ordering wherever the CNN's *class* cosine is below both KMEx rows.
 # - ProtoPNet's cosines are high where its sigmoid puts all patches into one corner: compare *class* with *out*.
 # - Our *out* cosines need not be the paper's: its networks start from ImageNet weights, ours (unless `weights` says
 #   otherwise) from random ones, on other data.

@@ -78,7 +78,7 @@ def marks_of(study):
 
 lengths = {study.data.title: {name: np.linalg.norm(P, axis=1).mean() for name, (P, _) in marks_of(study).items()}
            for study in studies}
-pd.DataFrame(lengths).T.round(1).rename_axis("mean length")
+pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 
 # %% [markdown]
 # Triangles are as long as the data by construction, and squares, as means of data, of a similar length. The length of a
@@ -154,8 +154,8 @@ bars = figures.bars(distances, "distance to the nearest of its class /\nmedian d
 line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorder=0)
 
 # %% [markdown]
-# Read each kind of prototype against the last row: the claim holds for the squares where their *distance* is about that
-# of a test point, and for crosses and triangles where theirs is several times that.
+# Read each kind of prototype against the last row: the claim holds for the squares where their *distance* is no larger
+# than about that of a test point, and for crosses and triangles where theirs is several times that.
 #
 # Squares are means of training points, so it is no surprise that they lie among them. Triangles have the length of the
 # data and the direction of $c_j$: where they are far from their class, the direction is to blame, and Table 1 (notebook
@@ -198,7 +198,7 @@ for study, (title, rows) in zip(studies, near.items(), strict=True):
 # %% [markdown]
 # ## Summary
 #
-# - A square lies in its cluster, on the map and in $\mathbb{R}^D$, if its *distance* is about that of a fresh picture.
+# - A square lies among its class's data where its *distance* is no larger than about that of a fresh picture.
 # - A cross or triangle whose *distance* is several times larger does not represent its class, wherever the map puts it.
 # - The map shows neighbours, not distances. It repeats with its seed on one machine, not from machine to machine; the
 #   table does not depend on it.

@@ -85,11 +85,11 @@ table = {title: {name: dict(zip(("train", "test"), mean, strict=True)) for name,
 # %% [markdown]
 # ## Table 2
 #
-# Accuracies in percent, means over `runs` networks trained from different seeds (a setting of the profile). *sd* is the
-# standard deviation of the test accuracy over them: what another training would change. *Error* is the standard error
-# of the test accuracy, $\sqrt{p(1-p)/n}$ for $n$ test pictures, in points: what another draw of pictures would change.
-# Do not read a difference of less than about three times this error (two errors of the difference of two such
-# accuracies).
+# Accuracies in percent, means over `runs` networks trained from different seeds (a setting of the profile). *sd* is
+# the standard deviation of the test accuracy over them: what another training would change. *Error* is the standard
+# error of the test accuracy, $\sqrt{p(1-p)/n}$ for $n$ test pictures, in points: what another draw of pictures would
+# change. Do not read anything into a difference of less than about three times this error (two errors of the
+# difference of two such accuracies).
 
 # %%
 def error(study, percent):
@@ -136,11 +136,11 @@ pd.concat({study.data.title: gaps(study) for study in studies}, axis=1)
 #
 # ### How ProtoPNet was trained
 #
-# The baseline hangs on its schedule. The official settings ask for 1,000 epochs; their author advised stopping by epoch
-# 50. Ours are shorter: 31 epochs for the paper's data sets, which hold the first three pushes onto patches, and a few
-# for the data sets drawn here, which start from the trained CNN (`protopnet_epochs` changes the number). The learning
-# rates fall as the official file's did under the PyTorch of its day. Under today's `StepLR` the same file would run
-# joint epochs 9, 14, 19, 24 and 29 at a tenth of that rate.
+# The baseline hangs on its schedule. The official settings ask for 1,000 epochs; their author advised stopping by
+# epoch 50. Ours are shorter: 31 epochs for the paper's data sets, which hold the first three pushes onto patches, and
+# a few for `digits` and the drawn data sets, which start from the trained CNN (`protopnet_epochs` changes the number).
+# The learning rates fall as the official file's did under the PyTorch of its day. Under today's `StepLR` the same file
+# would run joint epochs 9, 14, 19, 24 and 29 at a tenth of that rate.
 
 # %%
 trainings = {}
@@ -203,18 +203,18 @@ correct = {study.data.title: {name: correct_cells(study, study.explainer(depth))
 pd.concat({title: pd.DataFrame(rows).T.round(0) for title, rows in correct.items()}, axis=1)
 
 # %% [markdown]
-# Read down a column: the shallower the blocks, the fewer cells know the class. Every cell has the same vote, be it the
-# bird's or the sky's. A cell of the last block sees much of the picture, so even one beside the bird can know the
-# species. A cell of a shallow block sees a small patch: sky, twig, or a wing that many species share. Such patches
-# occur in many classes, and whose prototype is nearest says little.
+# Read down a column: the shallower the blocks, the fewer cells tend to know the class. Every cell has the same vote,
+# be it the bird's or the sky's. A cell of the last block sees much of the picture, so even one beside the bird can
+# know the species. A cell of a shallow block sees a small patch: sky, twig, or a wing that many species share. Such
+# patches occur in many classes, and whose prototype is nearest says little.
 #
 # ## Who is heard: the factor $1/D_b$
 #
 # Eq. 8 divides each block's row $u^{(b)}$ by $D_b \|u^{(b)}\|$, which gives it the length $1/D_b$, with $D_b$ its
-# number of channels. Deep blocks have more channels, so shallow blocks are longer. A distance adds *squares*: in a
-# ResNet18 or ResNet34, `layer2` with 128 channels weighs 4 times `layer4` with 512, and 16 times in the squared
-# distance. `variance` is the share of each block in the variance of $q_h$ over cells and pictures, which is what
-# k-means divides up; `no factor` is the same with all blocks of length 1.
+# number of channels. Deep blocks have more channels, so the rows of shallow blocks are longer. A distance adds
+# *squares*: in a ResNet18 or ResNet34, `layer2` with 128 channels weighs 4 times `layer4` with 512, and 16 times in
+# the squared distance. `variance` is the share of each block in the variance of $q_h$ over cells and pictures, which
+# is what k-means divides up; `no factor` is the same with all blocks of length 1.
 
 # %%
 def parts(study):
@@ -294,7 +294,8 @@ for study in studies:
         costs[study.data.title, explainer.name] = {"prototypes": K, "numbers in each": D,
             "seconds to fit": explainer.seconds_, "rows of the largest class": most * h * w,
             "their MB": most * h * w * D * 4 / 1e6}
-pd.DataFrame(costs).T.round({"their MB": 1, "seconds to fit": 0})
+whole = {name: int for name in ("prototypes", "numbers in each", "rows of the largest class")}
+pd.DataFrame(costs).T.round(1).astype(whole)
 
 # %% [markdown]
 # ## The numbers, kept
@@ -316,7 +317,8 @@ for title, rows in first.items():
 # ## Summary
 #
 # - KMEx and B4 see what the classifier sees; their gaps to the CNN, with the error of a small test set, stand above.
-# - A shallow cell knows less of the class, and every cell has one vote.
+#   One centroid per class can cost KMEx more than several: compare its two rows in Table 2.
+# - A shallow cell tends to know less of the class, and every cell has one vote.
 # - Eq. 8's $1/D_b$ gives the shallow blocks most of the distance. How much of B234's loss is the factor's and how much
 #   is the cells', the row without it tells.
 # - ProtoPNet's number is that of one short schedule, printed above.

@@ -45,8 +45,8 @@ study = studies[-1]
 # ## The explainers
 #
 # An explainer takes the last blocks of the network, brings their outputs to one resolution (eq. 7), puts each cell's
-# channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on all rows of one class after
-# another. That gives $K/C$ prototypes for each of the $C$ classes, $K$ in all.
+# channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on the rows of one class at a time.
+# That gives $K/C$ prototypes for each of the $C$ classes, $K$ in all.
 
 # %%
 table = {(study.data.title, e.name): {
@@ -162,8 +162,8 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 # One column per depth. The map on top is among the prototypes of the predicted class; below it is the training patch
 # nearest to each prototype, framed in the colour that it has on the map, with the share of the map that it holds and
 # its mean attribution. The box inside a patch is the cell of the map that came nearest; where there is none, as for B4,
-# the patch is that cell. The attribution at the bottom is about zero: B4's is eq. 11 as it is, the later ones are
-# averaged over segments.
+# the patch is that cell. Then comes the map among all $K$ prototypes. At the bottom is the attribution, with zero in
+# white: B4's is eq. 11 as it is, the later ones are averaged over segments.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -180,11 +180,11 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
 # %%
 def reading(column, prediction):
     """The concept with the highest mean attribution, and how the map among all K votes."""
-    ids = [k for k, *_ in column["patches"]]
-    where = {n: column["predicted"] == k for n, k in enumerate(ids, 1) if (column["predicted"] == k).any()}
+    mine = [k for k, *_ in column["patches"]]
+    where = {n: column["predicted"] == k for n, k in enumerate(mine, 1) if (column["predicted"] == k).any()}
     scores = {n: float(column["attribution"][cells].mean()) for n, cells in where.items()}
     best = max(scores, key=scores.get)
-    votes = (column["everyone"].flatten() // len(ids)).bincount(minlength=len(names)) / column["everyone"].numel()
+    votes = (column["everyone"].flatten() // len(mine)).bincount(minlength=len(names)) / column["everyone"].numel()
     return {"most important concept": best, "its share of the map": f"{where[best].double().mean():.0%}",
             "its score per cell": f"{scores[best]:.3g}", "lowest score": f"{min(scores.values()):.3g}",
             f"votes for the prediction, of all {column['K']}": f"{votes[prediction]:.0%}",
@@ -200,8 +200,8 @@ pd.DataFrame({f"picture {i} ({names[y[i]]})": {"predicted": names[predicted[i]],
 # ## The baseline's prototypes
 #
 # ProtoPNet needs no search for the nearest patch: its training pushes each prototype onto the nearest patch of its own
-# class, so that a prototype *is* a patch. Here are those of the classes above, a row per class, with the picture that
-# each comes from and its weight for the class.
+# class, so that a prototype *is* a patch. Here are those of the classes predicted above, a row per class, with the
+# picture that each comes from and its weight for the class.
 
 # %%
 baseline, shown, captions = study.protopnet, [], []
@@ -234,7 +234,7 @@ path = figures.keep(figure, "figure1_about_mean", {"pictures": chosen}, study, o
 
 # %%
 contrast = {name: {"cells for the prediction": np.mean([float((m > 0).double().mean()) for m in each]),
-                   "lowest to highest score, of the mean": np.mean([float((m.max() - m.min()) / m.mean().abs())
+                   "range of scores / mean": np.mean([float((m.max() - m.min()) / m.mean().abs())
                                                                     for m in each])} for name, each in maps.items()}
 pd.DataFrame(contrast).T.map("{:.0%}".format)
 
@@ -269,9 +269,10 @@ rows = {(study.data.title, name): row for study in studies for name, row in coun
 pd.DataFrame(rows).T.round(1)
 
 # %% [markdown]
-# The number of concepts among all $K$ grows with the depths added and with the number of classes (each brings its own
-# prototype for a piece of sky); among the predicted class's it cannot exceed $K/C$. A map of more than about ten is
-# hard to read. So the figure shows the second kind, and the vote (notebook 04) counts the first.
+# Read down *all K*: the number of concepts grows with the depths added, that is, with the cells of the map. More
+# classes allow for more (each brings its own prototype for a piece of sky). Among the predicted class's prototypes it
+# cannot exceed $K/C$. A map of more than about ten concepts is hard to read. So the figure shows the patches of the
+# predicted class's prototypes alone; the vote (notebook 04) counts the cells of the map among all $K$.
 #
 # ## What happens to the attribution upstream?
 #
@@ -326,7 +327,7 @@ pd.DataFrame({study.data.title: logits_back(study) for study in studies}).T
 # %% [markdown]
 # Each depth tells the same sum in other places. The outline gets finer, but every step is an average, and an average
 # can only flatten: no shallower map can show more contrast than the last block's. A map refined among all $K$ may have
-# as many scores as concepts, hence its speckles.
+# as many scores as concepts: compare the last two columns.
 #
 # Does bilinear upsampling change the mean? When it doubles a map, each cell hands out its share in full, at the edges
 # too, just as in nearest mode, and ResNets double if a picture's side is a multiple of 32. From 3 cells to 5 it is
@@ -369,9 +370,9 @@ shares = {(study.data.title, name): row for study in studies for name, row in ma
 pd.DataFrame(shares).T.round(3) if shares else None
 
 # %% [markdown]
-# An excess of more than two errors is sure, and may still be small: compare it with *on it*. (Data sets without masks
-# have no row.) Read the table with the two facts from above: nearly flat maps must lie near the area, and averaging
-# flattens. It is a first look, not a comparison of attribution methods.
+# An excess of more than two errors is hardly chance, and may still be small: compare it with *on it*. (Data sets
+# without masks have no row.) Read the table with the two facts from above: nearly flat maps must lie near the area,
+# and averaging flattens. It is a first look, not a comparison of attribution methods.
 #
 # ## What fitting holds in memory
 #
@@ -406,8 +407,7 @@ for study in studies:
 # ## Summary
 #
 # - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches;
-#   among all $K$ prototypes (eq. 9) it tends to hold the more concepts, the shallower the blocks and the more the
-#   classes.
+#   among all $K$ prototypes (eq. 9) it tends to hold the more concepts, the shallower the blocks.
 # - Going upstream, attribution keeps its mean, hence the logit, and, above the last block, takes one value per segment.
 #   Its outline gets finer and its contrast smaller: the shallower map says *where* more finely, and *how much* more
 #   evenly.

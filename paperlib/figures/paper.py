@@ -160,4 +160,4 @@ def _beside(axis, middles, texts) -> None:
         away = middle - middles[np.argsort(gaps)[min(1, len(middles) - 1)]]
         offset = 13 * away / max(np.linalg.norm(away), 1e-9)
         axis.annotate(str(text), middle, offset, textcoords="offset points", fontsize=9, ha="center", va="center",
-                      weight="bold", zorder=2.5, path_effects=[withStroke(linewidth=2.5, foreground="white")])
+                      weight="bold", zorder=4, path_effects=[withStroke(linewidth=2.5, foreground="white")])
