@@ -112,8 +112,8 @@ figure = figures.panel(pictures, maps, titles, None if todo.parts is None else l
 path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()}, study, out)
 
 # %% [markdown]
-# The last block has few cells, so B4 and Grad-CAM are large soft spots; B34 and B234 have finer outlines, but what they
-# mark is as large.
+# The last block has few cells, so B4 and Grad-CAM are large soft spots. B34 and B234 have outlines on the finer grids
+# of earlier blocks, but what they mark is as large.
 #
 # ## Scores
 #
@@ -150,7 +150,7 @@ path = figures.keep(figure, "attribution_scores", {"means": means, "areas": area
 # %% [markdown]
 # Dots are means over pictures, bars 95 % bootstrap intervals, dashed lines what a map that knows nothing gets. Who is
 # best? A method is named with all those that it cannot be told from: the interval of the difference on the same
-# pictures holds zero. A floor that leads says that the score can be had without a look at the network.
+# pictures contains zero. A floor that leads says that the score can be had without a look at the network.
 
 # %%
 GOOD = {"pointing, object": 1, "pointing, parts": 1, "mass, object": 1, "mass, parts": 1,
@@ -183,7 +183,7 @@ against = pd.DataFrame({mine: {other: balance(mine, other) for other in means if
 against.fillna("").rename_axis("better / worse / alike")
 
 # %% [markdown]
-# And which methods are better for sure?
+# And which methods are ahead, beyond the error?
 
 # %%
 asked = [score for score in ("pointing, parts", "insertion") if score in scored]
@@ -251,20 +251,22 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # %% [markdown]
 # ## Summary
 #
-# - B4 is Grad-CAM at the last block, and the evidence map of a Soft-CAM that was not retrained: Theorem 1 makes them
-#   one.
+# - But for a factor, B4 is the evidence map of a Soft-CAM that was not retrained, and its positive part is Grad-CAM at
+#   the last block: Theorem 1 makes them one.
 # - **Where the paper's maps lose.** On the drawn birds, as shown above, plainly: saliency, integrated gradients,
 #   occlusion and RISE point at the bird and at its distinguishing parts more often than B4, B34 and B234, and their
 #   deletion and insertion curves are better (only B234's insertion cannot be told from that of integrated gradients). A
-#   bump in the middle of the picture also points at bird and parts more often.
-# - Where they win: cost. They take little more than the forward pass; integrated gradients, occlusion and RISE take
-#   dozens.
+#   bump in the middle of the picture also points at bird and parts more often, and B4's hits on the parts cannot be
+#   told from those of a map that knows nothing.
+# - Where they win: cost. Like Grad-CAM they take less than two forward passes; saliency takes two to three, integrated
+#   gradients, occlusion and RISE dozens. And when the picture moves, B4 changes its verdict less than these four do.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
 #   put back what the last block's few cells have lost.
-# - Concept maps match the bird's parts hardly better, if at all, than k-means on the picture's own colours does.
+# - Concept maps match the drawn birds' parts no better than k-means on the picture's own colours does.
 # - These are small networks, trained for minutes, whose last block has few cells. It need not be so: for 50 species of
-#   real birds and a pretrained network, whose last block has 7 x 7 cells, the same table (in `figures/README.md`) has
-#   B34 ahead of saliency on all nine scores, behind occlusion on six and level on three.
+#   real birds and a pretrained network, whose last block has 7 x 7 cells, `figures/README.md` keeps the means of six of
+#   these scores. B34 is ahead of saliency on all six; occlusion is ahead of B34 on four and level on two. There the
+#   concept maps of B34 match the parts better than colours do.
 #
 # ## Exercises
 #

@@ -9,17 +9,17 @@
 # %% [markdown]
 # # A planted shortcut: which explanation tells on the network?
 #
-# A network can be correct for the wrong reason. Here we plant one. Eight sparrows, near to one another, are drawn
-# before four kinds of background. In the *honest* training set the background is drawn without a look at the species.
+# A network can be correct for the wrong reason. Here we plant one. Eight sparrows that look much alike are drawn
+# before four kinds of background. In the *honest* training set the background has nothing to do with the species.
 # In the other, 95 of 100 training pictures have the background of their species: the first before the sky, the second
 # on a branch, the third in grass, the fourth by the water, the fifth before the sky again. Test pictures have any
 # background.
 #
-# Two networks never agree wholly, so there is a second honest one, from another seed: what an explanation shows of the
-# shortcut must exceed what it shows between these two.
+# Two networks never agree entirely, so there is a second honest one, from another seed: what an explanation shows of
+# the shortcut must exceed what it shows between these two.
 #
-# **The paper claims** that its prototypes and maps explain the network itself. So they should show, without a look at
-# the test accuracy, that the second network looks at the background. Which of them do?
+# **The paper claims** that its prototypes and maps explain the network itself. So they should show, without the test
+# accuracy, that the network with the shortcut looks at the background. Which of them do?
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -199,8 +199,9 @@ kmex = {word: {"ten nearest share a background": share.mean(), "ten at random": 
 pd.DataFrame(kmex).T.map("{:.1%}".format)
 
 # %% [markdown]
-# The first prototype of the first species, and the test pictures nearest to it: in the honest networks, and, at the
-# foot, in the other.
+# The first prototype of the first species, and the test pictures nearest to it: a row for each honest network, and
+# the last for the one with the shortcut. Do not judge by one prototype: an honest network's ten may share a background,
+# too. The table above is the mean over all prototypes.
 
 # %%
 nearest = [i for _, near in commonest.values() for i in near[0].tolist()]
@@ -213,7 +214,7 @@ path = figures.keep(figure, "shortcut_kmex", {word: share.tolist() for word, (sh
 #
 # Every cell of the concept map votes for the class of its nearest prototype (eq. 9 and 10). A cell of sky may well vote
 # for a species of the sky: that of its own picture, if it is one. If the network took no notice of the background, the
-# share of such votes would be that of the pictures that have their own species' background.
+# share of such votes would be about that of the pictures that have their own species' background.
 
 # %%
 def votes(study):
@@ -275,10 +276,10 @@ print(f"attribution methods that tell: {len(told)} of {len(gain)}")
 # - *Where a prototype comes from does not*: most concept prototypes lie on the background in all three networks, for
 #   most of a picture is background.
 # - *Attribution maps tell or not, by method*: the list is above. A map of the last block's few cells lies mostly on the
-#   background whatever the network looks at, and differs between honest networks about as much as the shortcut moves
-#   it.
-# - Three networks, small and briefly trained: the experiment's gap is large, the smaller ones may be theirs alone. Run
-#   it with another seed, `settings = {"seed": 10}`, before you believe one.
+#   background whatever the network looks at, and against the first honest network the shortcut adds little more than
+#   the two honest ones differ by.
+# - These are three small networks, briefly trained. The experiment's gap is large; smaller ones may hold for these
+#   networks only. Run it with another seed, `settings = {"seed": 10}`, before you believe one.
 #
 # ## Exercises
 #
