@@ -62,7 +62,7 @@ pd.DataFrame({b.title: {"default explainer": b.name(b.default["depth"]), "fitted
 # %%
 def options(board, row):
     """The row's options, the default first."""
-    return ", ".join(sorted(board.rows[row], key=lambda option: bool(board.rows[row][option])))
+    return "; ".join(sorted(board.rows[row], key=lambda option: bool(board.rows[row][option])))
 
 rows = [row for row in boards[-1].rows if row not in ("exponent", "depth") and "pictures" not in row]
 pd.DataFrame({b.title: {row: options(b, row) for row in rows} for b in boards})
@@ -470,7 +470,7 @@ board_rows = [row for row in boards[0].rows
               if row not in ("seed of k-means", "exponent") and "pictures" not in row]
 verdict = {b.title: {row: {"accuracy": b.changed(row, b.difference), "map": b.changed(row, b.map_change)}
                        for row in board_rows} for b in boards}
-pd.DataFrame({(title, what): {row: ", ".join(each[what]) or "-" for row, each in rows.items()}
+pd.DataFrame({(title, what): {row: "; ".join(each[what]) or "-" for row, each in rows.items()}
               for title, rows in verdict.items() for what in ("accuracy", "map")})
 
 # %%

@@ -163,7 +163,7 @@ def leaders(score):
     ranked = sorted(means, key=lambda name: -good[score] * means[name][score][0])
     level = [name for name in ranked[1:] if sign_of_difference(found[ranked[0]][score], found[name][score]) == 0]
     mean = f"{means[ranked[0]][score][0]:.2f}"
-    return {"best": ranked[0], "mean": mean, "cannot be told from it": ", ".join(level)}
+    return {"best": ranked[0], "mean": mean, "cannot be told from it": "; ".join(level)}
 
 pd.DataFrame({score: leaders(score) for score in good}).T
 
@@ -193,7 +193,7 @@ def ahead_of(mine, score):
     return [other for other in means
             if good[score] * sign_of_difference(found[mine][score], found[other][score]) < 0]
 
-pd.DataFrame({mine: {f"{score}: ahead of it": ", ".join(ahead_of(mine, score)) for score in asked}
+pd.DataFrame({mine: {f"{score}: ahead of it": "; ".join(ahead_of(mine, score)) for score in asked}
               for mine in ours}).T
 
 # %% [markdown]
