@@ -77,7 +77,8 @@ h, x = net.features(x)[-1], x.detach()
 eq11 = attribute(h.flatten(2).transpose(1, 2), net.C)[torch.arange(len(x)), :, c].mean(1) * net.C.square().sum(0)[c]
 bias = 0 if net.bias is None else net.bias[c]
 pd.DataFrame({"score S_c": S.detach().gather(1, c[:, None])[:, 0].cpu(), "from eq. 11": (eq11 + bias).cpu(),
-              "w . I": (w * x).sum((1, 2, 3)).cpu()}, index=pd.Index(looked, name="test picture")).astype(float).round(2)
+              "w . I": (w * x).sum((1, 2, 3)).cpu()},
+             index=pd.Index(looked, name="test picture")).astype(float).round(2)
 
 # %% [markdown]
 # Eq. 11 is a sum that can be checked; a saliency map ranks pixels and does not add up to anything. What it has instead
