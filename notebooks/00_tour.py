@@ -134,7 +134,7 @@ said = kmex.prototype_labels_[nearest]
 second = min(np.flatnonzero(kmex.prototype_labels_ != said), key=lambda k: distance[k])
 print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list(mine).index(nearest) + 1} (framed) "
       f"is nearest, at {distance[nearest]:.2f}.\nThe nearest of another class, "
-      f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}. The network says {names[c]}.")
+      f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
 # ## Concepts inside the picture
