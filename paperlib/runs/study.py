@@ -41,8 +41,6 @@ class Study(Settings):
 
     STAGES = STAGES  # of a headless run: see `stages`
 
-    # What was asked for
-
     @cached_property
     def data(self) -> data.Dataset:
         found = data.load(self.dataset, self.data_root, self.size, self.normalisation, self.train_per_class,
