@@ -192,9 +192,9 @@ class Study(Settings):
         """How B4, B34 and B234 explain the class that the backbone predicts for one picture: the columns of Figure 1.
 
         picture: a number in the split, or the file of a picture. Each is a dict: name; K, the number of all
-        prototypes; predicted and everyone, maps (h, w) of the nearest prototype among the predicted class's and among
-        all K (eq. 9); attribution (h, w), eq. 11 and its way upstream; sources, (prototype, image, row, column) of the
-        class's prototypes. Raises ValueError for a number that the split does not have, DataError for a bad file.
+        prototypes; class, the predicted one; predicted and everyone, maps (h, w) of the nearest prototype among that
+        class's and among all K (eq. 9); attribution (h, w), eq. 11 and its way upstream; patches, as `patches` gives
+        them. Raises ValueError for a number that the split does not have, DataError for a bad file.
         """
         pictures, i = self._pictures(picture, split)
         return explanations.explanation(self, pictures, i)
