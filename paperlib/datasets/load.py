@@ -134,7 +134,7 @@ def _digits(request):
     return "digits", [str(c) for c in bunch.target_names], pictures
 
 
-BIRDS_PER_CLASS = {"train": 60, "test": 20}
+BIRDS_PER_CLASS = {"train": 40, "test": 20}
 FIRST_TEST_BIRD = 100_000  # pictures are drawn from (seed, species, number): test numbers never meet training numbers
 # The lesson of notebook 10: eight sparrows, near to one another, and the same with a shortcut, which ties the
 # background to the species in 95 of 100 training pictures and in no test picture.
@@ -233,6 +233,6 @@ LOADERS = {"digits": _digits, "birds": _birds, "sparrows": partial(_sparrows, na
            "mnist": _mnist, "stl10": _stl10, "cub200": _cub200, "folder": _folder}
 DRAWN = ("birds", "sparrows", "shortcut")
 EMBEDDED = ("digits", *DRAWN)
-SIZES = {"digits": 32, **dict.fromkeys(DRAWN, 96), "mnist": 32, "stl10": 96, "cub200": 224, "folder": 224}  # pixels
+SIZES = {"digits": 32, **dict.fromkeys(DRAWN, 224), "mnist": 32, "stl10": 96, "cub200": 224, "folder": 224}  # pixels
 PLACES = {"mnist": "MNIST", "stl10": "stl10_binary", "cub200": "CUB_200_2011", "folder": "."}
 ARCHIVES = {"stl10": STL10_ARCHIVE, "cub200": cub.ARCHIVE}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
@@ -12,6 +13,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from paperlib.backbone import Backbone, StructureError, linear_layer
 
@@ -29,6 +31,9 @@ ARCHITECTURES = {
     "vgg": (("features",), "classifier.6"),
     "convnext": (("features.1", "features.3", "features.5", "features.7"), "classifier.2"),
 }
+
+
+NARROW = re.compile(r"resnet(18|34)_x(\d_\d+)(?:_(replicate|reflect))?")
 
 
 def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: Sequence[str] = (),
@@ -69,7 +74,7 @@ def _blocks(name: str, blocks: Sequence[str], classifier: str) -> tuple[tuple[st
     """The names of blocks and classifier: those given, else those of the family."""
     family = ((), "")
     if ":" not in name:
-        if name not in torchvision.models.list_models(module=torchvision.models):
+        if not NARROW.fullmatch(name) and name not in torchvision.models.list_models(module=torchvision.models):
             raise ValueError(f"torchvision has no classification network named {name!r}; use one such as resnet34, or "
                              f"'file.py:function' for one of your own.")
         longest_first = sorted(ARCHITECTURES, key=len, reverse=True)
@@ -91,7 +96,32 @@ def _wrapped(name: str, model: nn.Module, blocks, classifier: str, probe) -> Bac
                              f"must take them.") from error
 
 
+def narrow_resnet(name: str) -> nn.Module:
+    """A ResNet with random weights and fewer channels than torchvision's, by name, as resnet18_x0_5.
+
+    x0_5: the share of the channels, in each block and in the stem. replicate: what lies outside of a feature map is its
+    border's value instead of zero. Raises ValueError for another depth.
+    """
+    depth, share, padding = NARROW.fullmatch(name).groups()
+    layers = {"18": [2, 2, 2, 2], "34": [3, 4, 6, 3]}[depth]
+    net = ResNet(BasicBlock, layers)
+    widths = [round(64 * float(share.replace("_", ".")) * 2**b) for b in range(4)]
+    net.inplanes = widths[0]
+    net.conv1, net.bn1 = nn.Conv2d(3, widths[0], 7, 2, 3, bias=False), nn.BatchNorm2d(widths[0])
+    for b, width in enumerate(widths):
+        setattr(net, f"layer{b + 1}", net._make_layer(BasicBlock, width, layers[b], stride=1 if b == 0 else 2))
+    net.fc = nn.Linear(widths[-1], 1)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's begin
+            if padding and module.padding != (0, 0):
+                module.padding_mode = padding
+    return net
+
+
 def _torchvision_model(name: str, weights, load_weights: bool) -> nn.Module:
+    if NARROW.fullmatch(name):
+        return narrow_resnet(name)
     inception = name in ("googlenet", "inception_v3")  # those whose structure hangs on the weights
     if weights != "imagenet" or not load_weights:
         options = {"aux_logits": False, "init_weights": load_weights} if name == "googlenet" else {}

@@ -15,7 +15,7 @@ from paperlib.networks.protopnet import SCHEDULES, Schedule
 from paperlib.runs import profiles
 
 # Prototypes per class in the paper (page 6): five, and ten for CUB-200. The drawn birds have fewer pictures than CUB.
-PROTOTYPES_PER_CLASS = {**dict.fromkeys(data.LOADERS, 5), "cub200": 10}
+PROTOTYPES_PER_CLASS = {**dict.fromkeys(data.LOADERS, 5), "cub200": 10, "birds": 10}
 MOST = 2**31 - 1  # the largest whole number that every generator takes as its seed
 
 

@@ -9,8 +9,8 @@ BACKGROUNDS = ("sky", "branch", "grass", "water")
 SCENE = {  # name: (lowest, highest), both possible
     "background": (0, len(BACKGROUNDS) - 1),
     "mirror": (0, 1),
-    "size": (640, 780),  # thousandths of the picture's width for a bird 930 units long
-    "x": (-50, 50), "y": (-50, 50),  # thousandths of the picture's width from its middle
+    "size": (450, 800),  # thousandths of the picture's width for a bird 930 units long
+    "x": (-150, 150), "y": (-150, 150),  # thousandths of the picture's width from its middle
     "tilt": (-12, 14), "nod": (-10, 12), "tail": (-10, 12),  # turns of about 0.9 degrees each
     "light": (210, 282),  # brightness in 256ths
     "warmth": (-10, 10),  # added to red, taken from blue
@@ -31,7 +31,9 @@ def between(word, low: int, high: int) -> int:
 
 def scene_of(words: np.ndarray) -> dict[str, int]:
     """The draws of SCENE: one word for each."""
-    return {name: between(w, *span) for w, (name, span) in zip(words, SCENE.items(), strict=False)}
+    found = {name: between(w, *span) for w, (name, span) in zip(words, SCENE.items(), strict=False)}
+    room = min(150, 510 - found["size"] // 2)
+    return found | {way: found[way] * room // 150 for way in ("x", "y")}
 
 
 def _turn(points: np.ndarray, k: int, pivot: tuple) -> np.ndarray:
