@@ -235,8 +235,8 @@ rows = pd.DataFrame(compared).T.rename_axis(["ours", "other", "score"])
 print(f"{len(rows)} comparisons; {(rows['p'] < 0.05).sum()} are told apart (p below .05).")
 
 # %% [markdown]
-# By how much each of the paper's maps is better (red) or worse (blue) than each other method; grey numbers where the two
-# cannot be told apart.
+# By how much each of the paper's maps is better (red) or worse (blue) than each other method; grey numbers where the
+# two cannot be told apart.
 
 # %%
 kept = {mine: {} for mine in ours}
@@ -281,9 +281,9 @@ pd.Series(cost, name="forward passes").round(2).to_frame()
 # A concept map cuts a picture into segments. Are they the bird's parts? *ARI*, the adjusted Rand index, is zero by
 # chance and one for the same cut; *purity* is the share of pixels whose part is the commonest in their segment (the
 # background's share, for a single segment); *IoU* is the mean over parts of the overlap with the segment that fits
-# best. Maps are among the predicted class's $K/C$ prototypes. The floor, *colours*, is k-means on the colours of each picture
-# by itself, with no network; the ceiling, *oracle*, takes the commonest part of each cell. (Without known parts this
-# section stays empty.)
+# best. Maps are among the predicted class's $K/C$ prototypes. The floor, *colours*, is k-means on the colours of each
+# picture by itself, with no network; the ceiling, *oracle*, takes the commonest part of each cell. (Without known parts
+# this section stays empty.)
 
 # %%
 fitted = (min(8, int(study.data.train.labels.bincount().min())), 0)  # on the pictures that notebook 06 fits on

@@ -141,8 +141,8 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
     better, at most six; grey numbers are of differences that cannot be told from zero.
     """
     rivals = list(next(iter(found.values())))
-    figure, axes = plt.subplots(1, len(found), figsize=(1.6 + 0.52 * len(scores) * len(found), 1.5 + 0.26 * len(rivals)),
-                                sharey=True, squeeze=False, layout="constrained")
+    size = 1.6 + 0.52 * len(scores) * len(found), 1.5 + 0.26 * len(rivals)
+    figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, (name, rows) in zip(axes[0], found.items(), strict=True):
         cells = [[rows[rival].get(score) for score in scores] for rival in rivals]
         errors = [[3 * cell["difference"] / cell["limit"] if cell and cell["limit"] else 0 for cell in row]
