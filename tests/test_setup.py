@@ -65,8 +65,8 @@ def test_the_package_holds_every_folder_of_the_module():
 
 
 def test_git_keeps_what_ships_and_no_run_of_a_reader(tmp_path):
-    kept = {"data/README.md", "figures/README.md", "figures/real_data.json", "figures/figure1_birds.png",
-            "figures/table1_digits.json", "notebooks/00_tour.ipynb"}
+    kept = {"data/README.md", "data/networks/birds-cnn-0.safetensors", "figures/README.md", "figures/real_data.json",
+            "figures/figure1_birds.png", "figures/table1_digits.json", "notebooks/00_tour.ipynb"}
     ignored = {"data/MNIST/raw/a", "data/cache/x.safetensors", "figures/figure1_cub200.png",
                "figures/table1_mnist.json", "figures/run/figure1_birds.png", "figures/run/README.md"}
     shutil.copy(ROOT / ".gitignore", tmp_path)
@@ -130,6 +130,11 @@ def test_each_command_installs_first_and_passes_its_arguments_on(make):
                          "test": "--no-loadscope-reorder --flag"}.items():
         assert make(target, "ARGS=--flag")[2].splitlines()[-1].endswith(last)
     steps = make("notebooks", "ARGS=notebooks/02_a.ipynb")[2].splitlines()
+    for name in ("notebooks/00_a.py", "notebooks/beyond/06_b.py"):
+        (make.home / name).parent.mkdir(exist_ok=True)
+        (make.home / name).write_text("")
+    assert all(line.endswith(f"notebooks/00_a.{end} notebooks/beyond/06_b.{end}")
+               for line, end in zip(make("notebooks")[2].splitlines(), ("py", "ipynb"), strict=False))
     assert steps[-2].endswith("notebooks/02_a.ipynb") and "write_tables" in steps[-1]
     shutil.rmtree(make.home / ".venv")
     assert make("reproduce")[0] == WHOLE

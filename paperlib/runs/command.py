@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit status is 0, 1 where something failed, 2 where it cannot be run as typed, or 130."""
     options = parser(folder).parse_args(argv)
     try:
-        return {"reproduce": partial(reproduce, folder=folder), "data": data, "cache": cache}[options.command](options)
+        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "data": data,
+                "cache": cache}[options.command](options)
     except UsageError as error:
         return _say(f"error: {error}", 2)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -47,25 +48,31 @@ def _sentence(error: Exception) -> str:
 
 
 def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
-    """The three commands and their options."""
+    """The four commands and their options."""
     top = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.splitlines()[0])
     sub = top.add_subparsers(dest="command", required=True)
     p = sub.add_parser("reproduce", help="run the notebooks and print their main numbers", epilog=_listed(folder),
                        formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--profile", default="quick", help="a profile by name, or the path of a YAML file (default: quick)")
-    p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run")
+    p.add_argument("--all", action="store_true", help="run also the notebooks that go beyond the paper")
+    p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run, of any")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
                    help="parameters that differ from the profile's; lists with commas between")
     p.add_argument("--out", default="", metavar="DIR", help="folder for figures and notebooks (default: figures/run)")
     p.add_argument("--data-root", default="", metavar="DIR",
                    help="folder of downloaded data, or of your own class folders (default: data/)")
     p.add_argument("--again", action="store_true", help="run also notebooks that have finished before")
+    p.add_argument("--train", action="store_true", help="train the networks in place of loading those that ship")
     p.add_argument("--jobs", type=int, default=0, metavar="N",
                    help="jobs at a time (default: one per processor, at most 4; with an accelerator, 1)")
     p.add_argument("--threads", type=int, default=1, metavar="N",
                    help="threads of each job (default 1; numbers depend a little on it, and not on --jobs)")
     p.add_argument("--scheduler", default="", metavar="ADDRESS",
                    help="a Dask scheduler (tcp://host:port) whose workers share this disk and have one thread each")
+    p = sub.add_parser("networks", help="train the networks that ship anew, and say how near they come to them")
+    p.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or their beginnings: birds-cnn-0")
+    p.add_argument("--out", default="", metavar="DIR", help="folder for weights and cards (default: data/networks)")
+    p.add_argument("--jobs", type=int, default=0, metavar="N", help="networks at a time (default: as of reproduce)")
     p = sub.add_parser("data", help="fetch or check one data set; print where it lies, its size and its terms")
     p.add_argument("name", metavar="NAME", help="a data set, as the parameter dataset has it: digits, birds, ...")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
@@ -89,8 +96,8 @@ def _listed(folder: Path) -> str:
     defaults = " ".join(f"{name}={str(value) or chr(39) * 2}" for name, value in parameters.settings().items())
     lines += ["", "parameters of all notebooks, for --set; 0 or '' stands for the data set's or the paper's own:",
               textwrap.fill(defaults, 100, initial_indent="  ", subsequent_indent="  "), ""]
-    for name, text in parameters.select((), folder).items():
-        own = [line for line in parameters.parameters_cell(text).splitlines()
+    for name, path in parameters.select((), folder).items():
+        own = [line for line in parameters.parameters_cell(path.read_text()).splitlines()
                if line.split(":")[0] not in parameters.COMMON and ":" in line]
         lines += [f"parameters of {name}:", *(f"  {line}" for line in own)] if own else []
     return "\n".join(lines)
@@ -101,13 +108,17 @@ def _listed(folder: Path) -> str:
 
 @dataclass
 class Plan:
-    """A notebook that was asked for: its text, its parameters, the studies and runs that it shows, its fingerprint."""
+    """A notebook that was asked for: its text, its parameters, the studies and runs that it shows, its fingerprint.
+
+    executed: the folder of its executed copy; those of beyond/ lie in a beyond/ there, so that links hold.
+    """
 
     name: str
     text: str
     given: dict
     studies: list
     runs: list
+    executed: Path
     mark: str = ""
 
 
@@ -121,9 +132,9 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
     if lacks:
         return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
-    kept = _kept(plans, out / "executed", options.again)
+    kept = _kept(plans, options.again)
     todo = [plan for plan in plans if plan.name not in kept]
-    graph = jobs.graph([*(_job(plan, out) for plan in todo), *_predictions(todo, out)])
+    graph = jobs.graph([*map(_job, todo), *_predictions(todo, out)])
     teller, done = Teller(len(graph)), {}
     for name in kept:
         print(f"{name}: finished before, kept")
@@ -152,7 +163,7 @@ def _folder_for(out: str) -> Path:
 
 def _plans(options: argparse.Namespace, folder: Path) -> list[Plan]:
     """What was asked for, checked: nothing is computed yet. Raises UsageError."""
-    given = parameters.pairs(options.settings)
+    given = parameters.pairs(["train_anew=true"] * options.train + options.settings)
     if options.data_root:
         given["data_root"] = options.data_root
         _refuse_no_folder(options.data_root)
@@ -160,10 +171,10 @@ def _plans(options: argparse.Namespace, folder: Path) -> list[Plan]:
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
     try:
-        shares = parameters.choose(given, options.profile, options.only, folder)
-        texts, known = parameters.select(options.only, folder), {}
-        return [_plan(name, texts[name], {**share, "out": str(_folder_for(options.out))}, known)
-                for name, share in shares.items()]
+        shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+        paths, out, known = parameters.select(options.only, folder, options.all), _folder_for(options.out), {}
+        executed = {name: out / "executed" / path.parent.relative_to(folder) for name, path in paths.items()}
+        return [_plan(path, {**shares[name], "out": str(out)}, executed[name], known) for name, path in paths.items()]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(_sentence(error)) from error
 
@@ -173,39 +184,40 @@ def _refuse_no_folder(root: str) -> None:
         raise UsageError(f"There is no folder {root}; give the one that holds the data as --data-root.")
 
 
-def _plan(name: str, text: str, share: dict, known: dict) -> Plan:
+def _plan(path: Path, share: dict, executed: Path, known: dict) -> Plan:
     """One notebook's plan. known: studies that other notebooks show too, which are taken rather than made again."""
     from paperlib.runs.study import n_runs, open_studies
 
-    takes, studies, runs = parameters.declared(text), [], []
+    text, studies, runs = path.read_text(), [], []
+    takes = parameters.declared(text)
     given, whole = {key: value for key, value in share.items() if key in takes}, {**takes, **share}
     if "dataset" in takes:
         studies, n = [known.setdefault(study, study) for study in open_studies(whole)], n_runs(whole)
         if n > MOST_RUNS:
             raise UsageError(f"runs is {n}; give at most {MOST_RUNS}.")
         runs = [known.setdefault(run, run) for study in studies for run in study.runs(n)]
-    return Plan(name, text, given, studies, runs)
+    return Plan(path.stem, text, given, studies, runs, executed)
 
 
-def _kept(plans: Iterable[Plan], executed: Path, again: bool) -> dict[str, Result]:
+def _kept(plans: Iterable[Plan], again: bool) -> dict[str, Result]:
     """The notebooks that finished before with the same fingerprint; `again`: none. Each plan is given its own."""
     from paperlib.runs.settings import resolved
 
     for plan in plans:
         values = resolved({**parameters.declared(plan.text), **plan.given}) if plan.studies else {}
         plan.mark = notebooks.fingerprint(plan.text, plan.given, values,
-                                          [study.data.fingerprint for study in plan.studies], executed)
+                                          [study.data.fingerprint for study in plan.studies], plan.executed)
         if again:
-            (executed / f"{plan.name}.json").unlink(missing_ok=True)
-    found = {plan.name: notebooks.finished(plan.name, plan.mark, executed) for plan in plans}
+            (plan.executed / f"{plan.name}.json").unlink(missing_ok=True)
+    found = {plan.name: notebooks.finished(plan.name, plan.mark, plan.executed) for plan in plans}
     return {name: result for name, result in found.items() if result}
 
 
-def _job(plan: Plan, out: Path):
+def _job(plan: Plan):
     """A notebook's job, and the stages of studies that it shows."""
     from paperlib.runs.jobs import Job
 
-    work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, out / "executed")
+    work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, plan.executed)
     return Job(plan.name, plan.name, (), 20.0, work), notebooks.shows(plan.text, plan.studies, plan.runs)
 
 
@@ -240,7 +252,14 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
         print(f"the paper's numbers beside these: {path} (and .html, .json)")
 
 
-# data and cache
+# networks, data and cache
+
+
+def networks(options: argparse.Namespace) -> int:
+    """Train the networks that ship anew."""
+    from paperlib.runs import retrain
+
+    return retrain.main(options)
 
 
 def data(options: argparse.Namespace) -> int:
