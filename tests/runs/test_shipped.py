@@ -12,7 +12,6 @@ import torch
 from paperlib.datasets import files
 from paperlib.networks import training
 from paperlib.runs import command, jobs, results, retrain, shipped
-from paperlib.runs.parameters import NOTEBOOKS
 from paperlib.runs.study import Study
 
 TINY = Study(dataset="digits", backbone=f"{Path(__file__).parents[1] / 'small.py'}:tiny", classifier="fc",
@@ -90,8 +89,14 @@ def test_training_in_place_of_loading_is_asked_for_and_is_no_part_of_what_is_tra
     assert shipped.stamp(study) == "" != shipped.stamp(TINY)
     assert not study.computed("network") and "train_anew" not in study.manifest["inputs"]
     assert trainings == [1] and study.manifest["sha256"] != TINY.manifest["sha256"]
-    options = command.parser().parse_args(["reproduce", "--train", "--only", "00", "--out", str(place / "out")])
-    assert {study.train_anew for plan in command._plans(options, NOTEBOOKS) for study in plan.studies} == {True}
+
+
+def test_the_command_line_asks_for_training(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Study, "problems", lambda study: asked.append(study.train_anew) or ["enough"])
+    for option in (["--train"], []):
+        assert command.main(["reproduce", *option, "--only", "00", "--out", str(tmp_path)]) == 1
+    assert asked[0] and not asked[-1]
 
 
 def test_other_cards_are_other_work_to_be_done(place):
