@@ -18,9 +18,9 @@ from paperlib.figures.maps import (
     sheet,
     show,
 )
-from paperlib.figures.paper import concepts, figure1, figure2, project
+from paperlib.figures.paper import concepts, figure1, figure2, project, votes
 from paperlib.figures.record import keep
 
 __all__ = ["CONCEPTS", "PALETTE", "about_mean", "bars", "concept_rows", "concepts", "differences", "evidence",
            "figure1", "figure2", "forest", "keep", "ladder", "log_dots", "options", "overlay", "panel", "parts",
-           "prediction", "project", "scatter", "segments", "sheet", "show"]
+           "prediction", "project", "scatter", "segments", "sheet", "show", "votes"]

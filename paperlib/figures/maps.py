@@ -36,8 +36,17 @@ def frame(axis, colour=None) -> None:
         spine.set(visible=colour is not None, linewidth=3, color=colour)
 
 
-def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None) -> Figure:
-    """Pictures in rows, each with its title (long ones on two lines), framed in colours[i] unless that is None."""
+def rectangle(axis, box) -> None:
+    """Frame a box (left, top, width, height) of a picture so that it is seen on any ground."""
+    for colour, width in (("black", 2.4), ("white", 1)):
+        axis.add_patch(Rectangle((box[0] - 0.5, box[1] - 0.5), *box[2:], fill=False, edgecolor=colour, linewidth=width))
+
+
+def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None, boxes=None) -> Figure:
+    """Pictures in rows, each with its title (long ones on two lines), framed in colours[i] unless that is None.
+
+    boxes: if given, (left, top, width, height) in each picture, drawn there.
+    """
     rows, wide = -(-len(pictures) // columns), round(13 * side)
     titles = [textwrap.fill(title, wide) if "\n" not in title else title for title in titles]
     lines = max(title.count("\n") for title in titles) + 1
@@ -48,6 +57,8 @@ def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None) 
     for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or [None] * len(titles), strict=False):
         axis.axis("on")
         show(axis, picture, title, colour)
+    for axis, box in zip(axes.flat, boxes or [], strict=False):
+        rectangle(axis, box)
     return figure
 
 
