@@ -333,8 +333,8 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
 #   put back what the last block's few cells have lost.
 # - The paper's maps are the cheapest; like Grad-CAM they take less than two forward passes.
-# - These are small networks on drawn birds. For fifty species of real birds and a pretrained network `figures/README.md`
-#   keeps the means of six of these scores.
+# - These are small networks on drawn birds. For fifty species of real birds and a pretrained network
+#   `figures/README.md` keeps the means of six of these scores.
 
 # %%
 closing("07", out)
