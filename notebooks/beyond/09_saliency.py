@@ -29,7 +29,7 @@ settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {
 out: str = ""             # folder for figures and numbers; empty: figures/run
 visualised: int = 4       # classes whose picture is made
 ascent_steps: int = 60    # steps of gradient ascent for it
-ascent_l2: list = [0.0, 0.001, 0.01, 0.1]  # weights of the picture's norm in what is ascended
+ascent_l2: list = [0.0, 0.0003, 0.001, 0.01]  # weights of the picture's norm in what is ascended
 boxed_per_class: int = 2  # test pictures of each class that get a box; 0: all
 
 # %%
