@@ -96,7 +96,7 @@ class Study(Settings):
 
     @cached_property
     def trained(self) -> Backbone:
-        """The backbone, trained on the training split, or as it was trained before with the same settings."""
+        """The backbone, trained on the training split: as it ships, as it was trained before, or trained now."""
         return results.trained(self)
 
     @cached_property
@@ -121,8 +121,9 @@ class Study(Settings):
     def protopnet_manifest(self) -> dict:
         """Its manifest: what it started from, its training, versions; and the accuracy on each split."""
         manifest = results.protopnet(self).manifest
-        test = results.accuracy(self, "protopnet", self.protopnet, manifest["sha256"], "test")
-        return {**manifest, "accuracy": {"train": manifest["training"]["train_accuracy"], "test": test}}
+        return {**manifest, "accuracy": {
+            split: results.accuracy(self, "protopnet", self.protopnet, manifest["sha256"], split)
+            for split in self.splits}}
 
     def patch_embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
         """(Z, y): what ProtoPNet's prototypes are compared with, a split's mean patches, (n, 128), and its labels."""
