@@ -194,7 +194,8 @@ tried = [{"taken over": ready(SoftCAM(run.trained))} | {f"L1 {l1:g}": run.finetu
          for run in networks]
 measured = [{name: scored(soft, run, todo) for name, soft in each.items()}
             for each, run, todo in zip(tried, networks, tasks, strict=True)]
-found = contest.pooled(list(zip(tasks, measured, strict=True)))
+found = {name: {score: np.mean([each[name][score] for each in measured], 0) for score in measured[0][name]}
+         for name in tried[0]}  # of each picture, the mean over networks
 means = contest.table(found)
 pd.DataFrame({name: {score: f"{mean:.2f}" for score, (mean, *_) in row.items()} for name, row in means.items()}).T
 
