@@ -37,11 +37,15 @@ from paperlib import figures, measures
 from paperlib.attribution import attribute, upsample
 from paperlib.comparison import choices, contest, scores
 from paperlib.networks.softcam import SoftCAM
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import SOFTCAM_L1, open_studies, ready
 
 study = open_studies(globals())[-1]
 net, names, test = study.trained, study.data.classes, study.data.test
 print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+
+# %%
+opening("08")
 
 # %% [markdown]
 # ## Taken over: the same predictions
@@ -255,12 +259,21 @@ near = {name: dict(zip(("class", "out"), cosines(soft), strict=True)) for name, 
 pd.DataFrame(near).T.round(2)
 
 # %% tags=["headline"]
-tested = {name: mean / 100 for name, (mean, *_) in ((name, row["accuracy, %"]) for name, row in means.items())}
-numbers = {"rows": rows, "test accuracy": tested, "chosen": chosen, "cosines": near, "scores": means, "gains": gains,
-           "in each network": in_each, "same predictions": same, "of": len(test)}
+tested = {name: row["accuracy, %"][0] / 100 for name, row in means.items()}
+name = f"L1 {chosen:g}"
+of_chosen = {"penalty": chosen, "used": SOFTCAM_L1, "row": rows[f"{name}, L2 0"], "gains": gains.get(name),
+             "in each network": in_each.get(name), "cosines": near[name], "test": tested[name]}
+numbers = {"rows": rows, "of the chosen": of_chosen, "test accuracy": tested, "cosines": near, "scores": means,
+           "gains": gains, "in each network": in_each, "same predictions": same, "of": len(test)}
 figures.keep(None, "softcam", numbers, study, out)
 print(f"{study.data.title}: taken over, {same} of {len(test)} predictions the same; chosen L1 {chosen:g}")
 print("test accuracy %:", *(f"{name} {100 * accuracy:.1f};" for name, accuracy in tested.items()))
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("08", out, [study])
 
 # %% [markdown]
 # ## Summary

@@ -43,6 +43,7 @@ from paperlib import figures
 from paperlib.attribution import attribute
 from paperlib.comparison import contest
 from paperlib.comparison.saliency import localise, saliency_map, visualise
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 
 # %%
@@ -51,6 +52,9 @@ study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the las
 print(f"{study.data.title}; true boxes are known: {contest.has_truth(study)}")
 net, names, test = study.trained, study.data.classes, study.data.test
 print(f"{study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+
+# %%
+opening("09")
 
 # %% [markdown]
 # ## The class saliency map
@@ -217,12 +221,19 @@ if truth is not None:
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
-numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictures": n, "ascent": swept,
+numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictures": n,
+           "ascent": {f"penalty {l2:g}": row for l2, row in swept.items()},
            "true boxes' share of a picture": areas}
 figures.keep(None, "saliency", numbers, study, out)
 print(f"{study.data.title}, {n} pictures")
 for name, row in means.items():
     print(f"box from {name}: IoU {row['IoU'][0]:.2f}, a half or more in {row['IoU of a half or more'][0]:.0%}")
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("09", out, [study])
 
 # %% [markdown]
 # ## Summary

@@ -44,6 +44,7 @@ from paperlib.attribution import upsample, upstream
 from paperlib.comparison import contest, methods, scores
 from paperlib.comparison.saliency import saliency_map
 from paperlib.datasets import birds
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 
 # %%
@@ -57,6 +58,9 @@ assert all(torch.equal(run.data.test.raw, test.raw) for runs in studies.values()
 def by_side(f):
     """f(run) for each network: side -> one result per network"""
     return {side: [f(run) for run in runs] for side, runs in studies.items()}
+
+# %%
+opening("10")
 
 # %% [markdown]
 # ## What is learnt from
@@ -354,6 +358,12 @@ figures.keep(None, "shortcut", numbers, shortcut, out)
 print("test accuracy, honest / shortcut:", " / ".join(f"{row['test %']:.0f} %" for row in accuracies.values()))
 for called in ("tells", "open", "does not matter"):
     print(f"{called}:", *(f"\n- {name}" for name, row in verdicts.items() if row["verdict"] == called))
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("10", out, [shortcut])
 
 # %% [markdown]
 # ## Summary
