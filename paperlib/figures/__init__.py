@@ -21,6 +21,6 @@ from paperlib.figures.maps import (
 from paperlib.figures.paper import concepts, figure1, figure2, project, votes
 from paperlib.figures.record import keep
 
-__all__ = ["CONCEPTS", "PALETTE", "about_mean", "bars", "concept_rows", "concepts", "differences", "dots",
-           "evidence", "figure1", "figure2", "forest", "keep", "ladder", "log_dots", "options", "overlay", "panel", "parts",
+__all__ = ["CONCEPTS", "PALETTE", "about_mean", "bars", "concept_rows", "concepts", "differences", "dots", "evidence",
+           "figure1", "figure2", "forest", "keep", "ladder", "log_dots", "options", "overlay", "panel", "parts",
            "prediction", "project", "scatter", "segments", "sheet", "show", "votes"]
