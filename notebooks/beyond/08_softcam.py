@@ -36,6 +36,7 @@ import torch
 from paperlib import figures, measures
 from paperlib.attribution import attribute, upsample
 from paperlib.comparison import choices, contest, scores
+from paperlib.comparison.pairs import compared
 from paperlib.networks.softcam import SoftCAM
 from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import SOFTCAM_L1, open_studies, ready
@@ -205,7 +206,7 @@ pd.DataFrame({name: {score: f"{mean:.2f}" for score, (mean, *_) in row.items()} 
 
 # %% [markdown]
 # Means over the networks. What does the penalty add, beyond the epoch more? The differences to *L1 0*, the same epoch
-# without a penalty, picture by picture, with 95 % bootstrap intervals over the pictures:
+# without a penalty, picture by picture, with 95 % intervals (bootstrap over the pictures):
 
 # %%
 gaps = {name: {score: each - found["L1 0"][score] for score, each in row.items()}
@@ -216,9 +217,9 @@ figure = figures.forest(gains, labels, dict.fromkeys(labels, 0.0))
 path = figures.keep(figure, "softcam_scores", {"means": means, "gains": gains}, study, out)
 
 # %% [markdown]
-# Right of the dashed line the map, or the accuracy, is better than without the penalty. Two things limit what can be
-# seen. *Smallest difference*: half of the interval, less than which these pictures cannot show. And the networks: is
-# the difference of one sign in all of them?
+# Right of the dashed line the map, or the accuracy, is better than without the penalty. What can these pictures show?
+# *Limit*: three standard errors, less than which cannot be seen; $p$ is corrected by Holm for all these comparisons, as
+# in notebook 07. And is the difference of one sign in every network?
 
 # %%
 def apart(name, score):
@@ -226,9 +227,10 @@ def apart(name, score):
     return [float(np.nanmean(each[name][score] - each["L1 0"][score])) for each in measured]
 
 in_each = {name: {score: apart(name, score) for score in row} for name, row in gains.items()}
-table = {(name, score): {"difference": f"{mean:+.3f}", "smallest difference": f"{(high - low) / 2:.3f}",
-                         "in each network": ", ".join(f"{gap:+.3f}" for gap in in_each[name][score])}
-         for name, row in gains.items() for score, (mean, low, high) in row.items()}
+limits = compared({(name, score): gaps[name][score] for name, row in gains.items() for score in row})
+table = {key: {"difference": f"{row['difference']:+.3f}", "limit": f"{row['limit']:.3f}", "p": f"{row['p']:.3f}",
+               "in each network": ", ".join(f"{gap:+.3f}" for gap in in_each[key[0]][key[1]])}
+         for key, row in limits.items()}
 pd.DataFrame(table).T
 
 # %% [markdown]

@@ -42,6 +42,7 @@ from torchvision.ops import box_iou
 from paperlib import figures
 from paperlib.attribution import attribute
 from paperlib.comparison import contest
+from paperlib.comparison.pairs import compared
 from paperlib.comparison.saliency import localise, saliency_map, visualise
 from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
@@ -179,7 +180,7 @@ path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few
 
 # %% [markdown]
 # How well do they overlap with the true boxes (IoU)? And in how many pictures by a half or more, when a box counts as
-# found? Means and 95 % bootstrap intervals over the pictures:
+# found? Means and 95 % intervals (bootstrap over the pictures):
 
 # %%
 overlap = {} if truth is None else {name: box_iou(each.double(), truth.double()).diagonal().numpy()
@@ -191,15 +192,13 @@ if means:
     path = figures.keep(figure, "saliency_boxes", {"means": means}, study, out)
 
 # %% [markdown]
-# How much better are saliency's boxes? Differences on the same pictures, with their intervals. *Smallest difference*:
-# half of the interval; less than that these pictures cannot show.
+# How much better are saliency's boxes? Differences on the same pictures. *Limit*: three standard errors; less than that
+# these pictures cannot show. $p$ is corrected by Holm for all these comparisons, as in notebook 07.
 
 # %%
-ahead = contest.table({name: {"IoU": overlap["saliency"] - each} for name, each in overlap.items()
-                       if name != "saliency"})
-pd.DataFrame({name: {"saliency's IoU less this one's": f"{mean:+.2f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
-                     "smallest difference": f"{(high - low) / 2:.2f}"}
-              for name, row in ahead.items() for mean, low, high in [row["IoU"]]}).T
+gaps = {name: overlap["saliency"] - each for name, each in overlap.items() if name != "saliency"}
+ahead = contest.table({name: {"IoU": gap} for name, gap in gaps.items()})
+pd.DataFrame(compared(gaps)).T.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 
 # %% [markdown]
 # ## Away from the middle

@@ -138,11 +138,12 @@ path = figures.keep(figure, "shortcut_experiment", {"pictures": asked[[j for j, 
 # %%
 readings = {}  # what is read -> side -> a number for each network
 
-def each(f):
+def of_each(f):
     return {side: [float(f(p)) for p in answered] for side, answered in said.items()}
 
-readings["experiment: prediction changes"] = each(lambda p: (p.argmax(2) != p.argmax(2)[:, :1]).any(1).double().mean())
-readings["experiment: follows the background"] = each(
+readings["experiment: prediction changes"] = of_each(
+    lambda p: (p.argmax(2) != p.argmax(2)[:, :1]).any(1).double().mean())
+readings["experiment: follows the background"] = of_each(
     lambda p: (p.argmax(2) % kinds == torch.arange(kinds)).double().mean())
 pd.DataFrame({name: {side: ", ".join(f"{x:.0%}" for x in row[side]) for side in studies}
               for name, row in readings.items()})
@@ -159,9 +160,9 @@ pd.DataFrame({name: {side: ", ".join(f"{x:.0%}" for x in row[side]) for side in 
 everything, off = torch.arange(len(test)), test.masks == 0
 few = torch.linspace(0, len(test) - 1, min(shortcut_pictures, len(test))).round().long()
 
-def share(att, some):
+def share(att, some, mode="bilinear"):
     """Share of maps above their mean that lies on the background: (n,)"""
-    att = upsample(att, test.size, "bilinear").cpu()
+    att = upsample(att, test.size, mode).cpu()
     return scores.relevance_mass(att - att.mean((1, 2), keepdim=True), off[some])
 
 def shares_of(method, pictures):
@@ -192,7 +193,8 @@ def read(run, predicted):
             votes = (species == test.backgrounds[some][:, None, None]).double()
             outside = torch.nn.functional.adaptive_avg_pool2d(off[some].double(), votes.shape[1:]) > 0.5
             on, away = ((votes * where).sum((1, 2)) / where.sum((1, 2)) for where in (~outside, outside))
-            found[e.name].append(torch.stack([share(maps[e.name], some), away, on], 1))
+            mode = "bilinear" if len(e.blocks) == 1 else "nearest"
+            found[e.name].append(torch.stack([share(maps[e.name], some, mode), away, on], 1))
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
 # %%
@@ -322,12 +324,12 @@ pd.DataFrame(verdicts).T.infer_objects().round(2)
 # A map that tells on a network should do so in the pictures where the shortcut decides. The experiment knows them: by
 # how much does the probability of the predicted class fall, in the mean, when the bird is put before the other three
 # backgrounds? Spearman's correlation of that fall with the background's share of the map, and with the votes of the
-# background's cells, in each network with the shortcut. From *level* on it is no chance (95 %).
+# background's cells, in each network with the shortcut. Beyond *level* it is no chance, at 95 %.
 
 # %%
 def fall(p):
     """How far the probability of the class predicted before the own background falls before the others: (birds,)"""
-    own = test.backgrounds[asked]
+    own = test.backgrounds[asked].long()
     kept = p.gather(2, p[torch.arange(len(p)), own].argmax(1)[:, None, None].expand(-1, kinds, 1))[..., 0]
     return (kept[torch.arange(len(p)), own] * kinds - kept.sum(1)) / (kinds - 1)
 
@@ -336,7 +338,7 @@ falls[:, asked] = torch.stack([fall(p).double() for p in said["shortcut"]])
 
 def correlations(of, pictures):
     """Spearman's correlation with the fall, for each network with the shortcut: of (networks, pictures)"""
-    pairs = zip(of, falls[:, pictures], strict=True)
+    pairs = zip(of, falls[:, pictures].numpy(), strict=True)
     return [float(spearmanr(row, fell, nan_policy="omit").statistic) for row, fell in pairs]
 
 # %%
