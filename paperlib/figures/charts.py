@@ -74,6 +74,23 @@ def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float],
     return figure
 
 
+def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[float, float] | None = None) -> Figure:
+    """Dots, a row per name: values[row][series] are numbers; a colour, shape and height for each series."""
+    series = list(next(iter(values.values())))
+    figure, axis = plt.subplots(figsize=(8, 1.0 + 0.28 * len(values)), layout="constrained")
+    for i, name in enumerate(series):
+        lift = 0.3 * (i - (len(series) - 1) / 2)
+        x, y = zip(*[(x, y + lift) for y, row in enumerate(values.values()) for x in row[name]], strict=True)
+        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name)
+    axis.set(xlabel=xlabel, xlim=limits, ylim=(len(values) - 0.5, -0.5))
+    axis.set_yticks(range(len(values)), list(values))
+    axis.grid(axis="y", color="0.92", zorder=0)
+    axis.tick_params(axis="y", length=0, labelsize=8)
+    figure.legend(loc="outside upper center", ncols=len(series), fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tuple[float, float]],
             default: str = "", errors: dict[str, dict[str, float]] | None = None, joined: bool = False) -> Figure:
     """One choice and its options: a row per option, a panel per measure, a dot per data set.

@@ -57,6 +57,15 @@ def test_numbers_of_figure2_stand_apart_from_points_and_one_another():
     assert gaps.min() > 0.02 * side
 
 
+def test_dots_has_one_dot_per_number_and_a_row_per_name():
+    values = {"first": {"honest": [0.1, 0.2], "shortcut": [0.9, 0.8]}, "second": {"honest": [0.5], "shortcut": [0.4]}}
+    figure = figures.dots(values, "share", (0, 1))
+    axis = figure.axes[0]
+    found = [sorted(dots.get_offsets()[:, 0].round(3)) for dots in axis.collections]
+    assert found == [[0.1, 0.2, 0.5], [0.4, 0.8, 0.9]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["first", "second"]
+
+
 @pytest.mark.parametrize("joined", [True, False])
 def test_options_are_dots_on_shared_ranges(joined):
     values = {"digits": {"row": {"accuracy, %": 90.0, "ids": 4.0}, "none": {"accuracy, %": 80.0, "ids": np.nan}},
