@@ -10,6 +10,9 @@ RUN := .venv/bin/python
 LOCKED := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')
 INSTALLED := .venv/.installed-$(shell { cat pyproject.toml; pwd; } | cksum | tr ' ' '-')
 
+# The notebooks' texts: the paper's, and those that go further.
+PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py))
+
 # The Python that .venv was made with may have gone since (an upgrade): then .venv is made again.
 $(shell test -x $(RUN) || rm -f .venv/.locked-*)
 
@@ -37,7 +40,7 @@ help:  ## list the targets
 
 setup: $(INSTALLED)  ## make .venv with the locked packages and paperlib (reproduce, test and lab do this first)
 
-reproduce: $(INSTALLED)  ## run the notebooks into figures/run/; ARGS="--profile mnist", ARGS="--only 02 04"
+reproduce: $(INSTALLED)  ## run the paper's notebooks into figures/run/; ARGS=--all for every one, ARGS="--only 02 07"
 	$(RUN) -m paperlib reproduce $(ARGS)
 
 test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
@@ -48,13 +51,13 @@ lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .p
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, both as committed; ARGS=notebooks/02_*.ipynb
-	$(RUN) -m jupytext --quiet --to ipynb --update notebooks/*.py
+	$(RUN) -m jupytext --quiet --to ipynb --update $(PAIRS)
 	PAPERLIB_OUT="$(CURDIR)/figures" TQDM_DISABLE=1 $(RUN) -m nbconvert --to notebook --execute --inplace \
-	  --ExecutePreprocessor.record_timing=False $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
+	  --ExecutePreprocessor.record_timing=False $(if $(ARGS),$(ARGS),$(PAIRS:.py=.ipynb))
 	$(RUN) -c 'from paperlib.runs.report import write_tables; write_tables("figures")'
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
-	$(RUN) -m jupytext --to ipynb --update notebooks/*.py
+	$(RUN) -m jupytext --to ipynb --update $(PAIRS)
 	@git diff --exit-code --stat -- 'notebooks/*.ipynb' || \
 	  { echo 'These notebooks differ from what git holds; run them again and add both files of the pair.' >&2; exit 1; }
 

@@ -238,11 +238,11 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 # | [03](03_figure2_umap.ipynb) | Figure 2 | can one see it, for the species that look most alike? |
 # | [04](04_table2_accuracies.ipynb) | Table 2, eq. 6 to 10 | what do explanations by prototypes cost in accuracy? |
 # | [05](05_figure1_interpretation.ipynb) | Figure 1, eq. 6 to 11 | which concepts are where, and which matter most? |
-# | [06](06_choices.ipynb) | section 6 | which choices change the numbers and the maps beyond noise? |
-# | [07](07_attribution.ipynb) | eq. 11, measured | do the maps point at what matters, and what do they cost? |
-# | [08](08_softcam.ipynb) | a related system, Soft-CAM | is a classifier before the pooling an explanation? |
-# | [09](09_saliency.ipynb) | a related system, saliency | what does the gradient of a class score show? |
-# | [10](10_shortcut.ipynb) | all of it, put to use | which explanation tells that a network looks at the background? |
+# | [06](beyond/06_choices.ipynb) | section 6 | which choices change the numbers and the maps beyond noise? |
+# | [07](beyond/07_attribution.ipynb) | eq. 11, measured | do the maps point at what matters, and what do they cost? |
+# | [08](beyond/08_softcam.ipynb) | a related system, Soft-CAM | is a classifier before the pooling an explanation? |
+# | [09](beyond/09_saliency.ipynb) | a related system, saliency | what does the gradient of a class score show? |
+# | [10](beyond/10_shortcut.ipynb) | all of it, put to use | who tells that a network looks at the background? |
 
 # %% tags=["headline"]
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": maps[c].mean(),

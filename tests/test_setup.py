@@ -130,6 +130,11 @@ def test_each_command_installs_first_and_passes_its_arguments_on(make):
                          "test": "--no-loadscope-reorder --flag"}.items():
         assert make(target, "ARGS=--flag")[2].splitlines()[-1].endswith(last)
     steps = make("notebooks", "ARGS=notebooks/02_a.ipynb")[2].splitlines()
+    for name in ("notebooks/00_a.py", "notebooks/beyond/06_b.py"):
+        (make.home / name).parent.mkdir(exist_ok=True)
+        (make.home / name).write_text("")
+    assert all(line.endswith(f"notebooks/00_a.{end} notebooks/beyond/06_b.{end}")
+               for line, end in zip(make("notebooks")[2].splitlines(), ("py", "ipynb"), strict=False))
     assert steps[-2].endswith("notebooks/02_a.ipynb") and "write_tables" in steps[-1]
     shutil.rmtree(make.home / ".venv")
     assert make("reproduce")[0] == WHOLE

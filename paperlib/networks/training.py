@@ -274,8 +274,10 @@ def has_bf16(where: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if where.type != "cpu":
         return False
+    # Only where torch uses AVX-512 at all: ATEN_CPU_CAPABILITY=avx2 stands for the processors that lack it.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    has = any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    return has and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 @torch.no_grad()

@@ -53,7 +53,8 @@ def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
     p = sub.add_parser("reproduce", help="run the notebooks and print their main numbers", epilog=_listed(folder),
                        formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--profile", default="quick", help="a profile by name, or the path of a YAML file (default: quick)")
-    p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run")
+    p.add_argument("--all", action="store_true", help="run also the notebooks that go beyond the paper")
+    p.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of the notebooks to run, of any")
     p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
                    help="parameters that differ from the profile's; lists with commas between")
     p.add_argument("--out", default="", metavar="DIR", help="folder for figures and notebooks (default: figures/run)")
@@ -89,8 +90,8 @@ def _listed(folder: Path) -> str:
     defaults = " ".join(f"{name}={str(value) or chr(39) * 2}" for name, value in parameters.settings().items())
     lines += ["", "parameters of all notebooks, for --set; 0 or '' stands for the data set's or the paper's own:",
               textwrap.fill(defaults, 100, initial_indent="  ", subsequent_indent="  "), ""]
-    for name, text in parameters.select((), folder).items():
-        own = [line for line in parameters.parameters_cell(text).splitlines()
+    for name, path in parameters.select((), folder).items():
+        own = [line for line in parameters.parameters_cell(path.read_text()).splitlines()
                if line.split(":")[0] not in parameters.COMMON and ":" in line]
         lines += [f"parameters of {name}:", *(f"  {line}" for line in own)] if own else []
     return "\n".join(lines)
@@ -101,13 +102,17 @@ def _listed(folder: Path) -> str:
 
 @dataclass
 class Plan:
-    """A notebook that was asked for: its text, its parameters, the studies and runs that it shows, its fingerprint."""
+    """A notebook that was asked for: its text, its parameters, the studies and runs that it shows, its fingerprint.
+
+    executed: the folder of its executed copy; those of beyond/ lie in a beyond/ there, so that links hold.
+    """
 
     name: str
     text: str
     given: dict
     studies: list
     runs: list
+    executed: Path
     mark: str = ""
 
 
@@ -121,9 +126,9 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
     if lacks:
         return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
-    kept = _kept(plans, out / "executed", options.again)
+    kept = _kept(plans, options.again)
     todo = [plan for plan in plans if plan.name not in kept]
-    graph = jobs.graph([*(_job(plan, out) for plan in todo), *_predictions(todo, out)])
+    graph = jobs.graph([*map(_job, todo), *_predictions(todo, out)])
     teller, done = Teller(len(graph)), {}
     for name in kept:
         print(f"{name}: finished before, kept")
@@ -160,10 +165,10 @@ def _plans(options: argparse.Namespace, folder: Path) -> list[Plan]:
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
     try:
-        shares = parameters.choose(given, options.profile, options.only, folder)
-        texts, known = parameters.select(options.only, folder), {}
-        return [_plan(name, texts[name], {**share, "out": str(_folder_for(options.out))}, known)
-                for name, share in shares.items()]
+        shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+        paths, out, known = parameters.select(options.only, folder, options.all), _folder_for(options.out), {}
+        executed = {name: out / "executed" / path.parent.relative_to(folder) for name, path in paths.items()}
+        return [_plan(path, {**shares[name], "out": str(out)}, executed[name], known) for name, path in paths.items()]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(_sentence(error)) from error
 
@@ -173,39 +178,40 @@ def _refuse_no_folder(root: str) -> None:
         raise UsageError(f"There is no folder {root}; give the one that holds the data as --data-root.")
 
 
-def _plan(name: str, text: str, share: dict, known: dict) -> Plan:
+def _plan(path: Path, share: dict, executed: Path, known: dict) -> Plan:
     """One notebook's plan. known: studies that other notebooks show too, which are taken rather than made again."""
     from paperlib.runs.study import n_runs, open_studies
 
-    takes, studies, runs = parameters.declared(text), [], []
+    text, studies, runs = path.read_text(), [], []
+    takes = parameters.declared(text)
     given, whole = {key: value for key, value in share.items() if key in takes}, {**takes, **share}
     if "dataset" in takes:
         studies, n = [known.setdefault(study, study) for study in open_studies(whole)], n_runs(whole)
         if n > MOST_RUNS:
             raise UsageError(f"runs is {n}; give at most {MOST_RUNS}.")
         runs = [known.setdefault(run, run) for study in studies for run in study.runs(n)]
-    return Plan(name, text, given, studies, runs)
+    return Plan(path.stem, text, given, studies, runs, executed)
 
 
-def _kept(plans: Iterable[Plan], executed: Path, again: bool) -> dict[str, Result]:
+def _kept(plans: Iterable[Plan], again: bool) -> dict[str, Result]:
     """The notebooks that finished before with the same fingerprint; `again`: none. Each plan is given its own."""
     from paperlib.runs.settings import resolved
 
     for plan in plans:
         values = resolved({**parameters.declared(plan.text), **plan.given}) if plan.studies else {}
         plan.mark = notebooks.fingerprint(plan.text, plan.given, values,
-                                          [study.data.fingerprint for study in plan.studies], executed)
+                                          [study.data.fingerprint for study in plan.studies], plan.executed)
         if again:
-            (executed / f"{plan.name}.json").unlink(missing_ok=True)
-    found = {plan.name: notebooks.finished(plan.name, plan.mark, executed) for plan in plans}
+            (plan.executed / f"{plan.name}.json").unlink(missing_ok=True)
+    found = {plan.name: notebooks.finished(plan.name, plan.mark, plan.executed) for plan in plans}
     return {name: result for name, result in found.items() if result}
 
 
-def _job(plan: Plan, out: Path):
+def _job(plan: Plan):
     """A notebook's job, and the stages of studies that it shows."""
     from paperlib.runs.jobs import Job
 
-    work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, out / "executed")
+    work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, plan.executed)
     return Job(plan.name, plan.name, (), 20.0, work), notebooks.shows(plan.text, plan.studies, plan.runs)
 
 

@@ -26,18 +26,20 @@ class UsageError(ValueError):
     """The command cannot be run as it was typed; the sentence says why."""
 
 
-def select(only: Collection[str] = (), folder: Path = NOTEBOOKS) -> dict[str, str]:
-    """The text (.py) of each notebook to run, by name, in order.
+def select(only: Collection[str] = (), folder: Path = NOTEBOOKS, beyond: bool = True) -> dict[str, Path]:
+    """The .py of each notebook to run, by name, in order: the paper's lie in `folder`, the others in its beyond/.
 
-    only: numbers, with their zero or without, or beginnings of names; none of them for all. Raises UsageError.
+    only: numbers, with their zero or without, or beginnings of names, wherever they lie; none of them for all, or for
+    the paper's alone where `beyond` is False. Raises UsageError.
     """
-    paths = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+    paths = {path.stem: path for where in (folder, folder / "beyond") for path in sorted(where.glob("[0-9][0-9]_*.py"))}
     wanted = [f"{word:0>2}_" if word.isdigit() else word for word in only]
     for word, start in zip(only, wanted, strict=True):
         if not word or not any(name.startswith(start) for name in paths):
             raise UsageError(f"There is no notebook {word!r}; there are {', '.join(paths)}.")
-    return {name: path.read_text() for name, path in paths.items()
-            if not wanted or any(name.startswith(start) for start in wanted)}
+    if not wanted:
+        return {name: path for name, path in paths.items() if beyond or path.parent == folder}
+    return {name: path for name, path in paths.items() if any(name.startswith(start) for start in wanted)}
 
 
 def parameters_cell(text: str) -> str:
@@ -48,7 +50,7 @@ def parameters_cell(text: str) -> str:
 
 
 def declared(text: str) -> dict[str, object]:
-    """The parameters of a notebook and their defaults: the annotated names of its cell tagged `parameters`."""
+    """The parameters of a notebook's .py and their defaults: the annotated names of its cell tagged `parameters`."""
     return annotated(ast.parse(parameters_cell(text)).body)
 
 
@@ -109,8 +111,8 @@ def _short(value: object) -> str:
 
 
 def choose(given: Mapping[str, object], profile: str = "quick", only: Collection[str] = (),
-           folder: Path = NOTEBOOKS) -> dict[str, dict]:
-    """The parameters to give to each notebook that `only` names (see `select`), typed and checked.
+           folder: Path = NOTEBOOKS, beyond: bool = True) -> dict[str, dict]:
+    """The parameters to give to each notebook that `select` finds for `only` and `beyond`, typed and checked.
 
     given: what replaces the profile's, as --set has it. A name that a notebook declares goes there, one that is a
     study's setting into the notebook's `settings`. Raises UsageError, or ValueError for a profile that is wrong.
@@ -118,7 +120,8 @@ def choose(given: Mapping[str, object], profile: str = "quick", only: Collection
     from paperlib.runs import profiles
 
     values, known = profiles.read(profile, folder / "profiles"), settings()
-    takes, chosen = {name: declared(text) for name, text in select((), folder).items()}, select(only, folder)
+    takes = {name: declared(path.read_text()) for name, path in select((), folder).items()}
+    chosen = select(only, folder, beyond)
     for name in values:
         _refuse_unknown(name, known, takes, takes)
     for name in given:
@@ -156,7 +159,8 @@ def _refuse_unknown(name: str, known: Collection, takes: Mapping[str, Collection
     if name in COMMON:
         raise UsageError(f"{name} is not for --set: settings are given one by one, and there are --profile and --out.")
     if having:
-        raise UsageError(f"{name} is a parameter of {', '.join(having)}, which --only leaves out.")
+        raise UsageError(f"{name} is a parameter of {', '.join(having)}, which this run leaves out; --only names the "
+                         f"notebooks to run, --all takes every one.")
     everyone = sorted({*known, *(parameter for parameters in takes.values() for parameter in parameters)} - {*COMMON})
     near = difflib.get_close_matches(str(name), everyone, 1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(everyone)}."

@@ -14,7 +14,8 @@ from nbclient import NotebookClient
 
 from paperlib.runs import parameters
 
-NAMES = list(parameters.select())
+PATHS = parameters.select()
+NAMES = list(PATHS)
 # Seconds of training instead of minutes, and a network of one's own in every notebook.
 TINY = {"backbone": f"{small.__file__}:tiny", "blocks": "one,two,three,four", "classifier": "fc", "runs": 1}
 BAR = re.compile(r"\d+%\|")
@@ -31,7 +32,7 @@ HEADER = """\
 
 @cache
 def read(name: str, suffix: str) -> nbformat.NotebookNode:
-    path = parameters.NOTEBOOKS / f"{name}{suffix}"
+    path = PATHS[name].with_suffix(suffix)
     return jupytext.read(path) if suffix == ".py" else nbformat.read(path, as_version=4)
 
 
@@ -59,8 +60,12 @@ def check_outputs(notebook: nbformat.NotebookNode) -> None:
     assert not [line for line in printed(notebook) if len(line) > 92]
 
 
-def test_the_five_and_the_tour_are_there():
-    assert [name[:2] for name in NAMES][:6] == ["00", "01", "02", "03", "04", "05"]
+def test_the_paper_comes_first_and_links_lead_to_notebooks():
+    paper = [name[:2] for name, path in PATHS.items() if path.parent == parameters.NOTEBOOKS]
+    assert paper == [name[:2] for name in NAMES][:6] == ["00", "01", "02", "03", "04", "05"]
+    for path in PATHS.values():
+        for link in re.findall(r"\]\(([^)]+\.ipynb)\)", path.read_text()):
+            assert (path.parent / link).is_file(), f"{path.name} links to {link}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,8 +84,7 @@ def test_committed_notebook_was_executed_to_its_end(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_cells_are_short(name):
-    text, code = (parameters.NOTEBOOKS / f"{name}.py").read_text(), [c for c in read(name, ".py").cells
-                                                                     if c.cell_type == "code"]
+    text, code = PATHS[name].read_text(), [c for c in read(name, ".py").cells if c.cell_type == "code"]
     assert text.startswith(HEADER), "the header is not the one that jupytext writes when JupyterLab saves the notebook"
     assert not [line for line in text.splitlines() if len(line) > 120]
     assert not [c.source.splitlines()[0] for c in code if len(c.source.splitlines()) > 15]
@@ -88,7 +92,7 @@ def test_cells_are_short(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_eight_lines_at_most_of_which_all_notebooks_share_five(name):
-    text = (parameters.NOTEBOOKS / f"{name}.py").read_text()
+    text = PATHS[name].read_text()
     lines = parameters.parameters_cell(text).splitlines()
     assert len(lines) <= 8
     for line in lines:
@@ -114,7 +118,7 @@ def kernel(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs_in_the_smoke_profile(name, kernel, tmp_path):
     given = {**parameters.choose(TINY, "smoke")[name], "out": str(tmp_path)}
-    notebook = jupytext.reads((parameters.NOTEBOOKS / f"{name}.py").read_text(), fmt="py:percent")
+    notebook = jupytext.reads(PATHS[name].read_text(), fmt="py:percent")
     place = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     told = "\n".join(f"{key} = {value!r}" for key, value in given.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(told))

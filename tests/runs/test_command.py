@@ -117,6 +117,16 @@ def test_a_run_with_processes_and_kernels_and_a_failure(run, folder):
         ["01_second.failed.ipynb"])
 
 
+def test_the_paper_alone_unless_all_or_a_number_beyond_is_asked_for(run, folder, here):
+    (folder / "beyond").mkdir()
+    write(folder / "beyond", "11_further", parameters=PARAMETERS + "breadth: int = 2\n")
+    assert run() == 0 and run.ran() == ["00_first", "01_second", "10_third"]
+    assert run("--set", "breadth=3") == 2 and "which this run leaves out; --only names the" in run.said.err
+    assert run("--only", "11", "00") == 0 and run.ran() == ["11_further"], "00 was kept"
+    assert run("--all", "--again") == 0 and run.ran() == ["00_first", "01_second", "10_third", "11_further"]
+    assert (run.out / "executed" / "beyond" / "11_further.ipynb").is_file(), "links between notebooks hold there, too"
+
+
 # What has finished
 
 def test_what_failed_or_changed_runs_again_and_the_rest_does_not(run, folder, here):
@@ -218,7 +228,7 @@ def test_what_is_lacking_stops_the_run_before_it_starts(run, folder, here, tmp_p
 
 REFUSED = {
     "unknown parameter": (["--set", "epoch=3"], "No notebook has a parameter 'epoch'; did you mean epochs?"),
-    "parameter left out": (["--only", "00", "--set", "depth=3"], "depth is a parameter of 01_second, which --only"),
+    "parameter left out": (["--only", "00", "--set", "depth=3"], "depth is a parameter of 01_second, which this run leaves"),
     "no equals sign": (["--set", "epochs"], "--set takes NAME=VALUE, not 'epochs'."),
     "profile unknown": (["--profile", "nope"], "There is no profile 'nope'; use one of quick, or the path"),
     "notebook unknown": (["--only", ""], "There is no notebook ''; there are 00_first, 01_second, 10_third."),
