@@ -30,9 +30,13 @@ from torch.nn.functional import cross_entropy
 
 from paperlib import figures
 from paperlib.measures import TABLE1, over_runs, per_class_cosines, prototype_cosines
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import n_runs, open_studies
 
 studies, runs = open_studies(globals()), n_runs(globals())
+
+# %%
+opening("02")
 
 # %% [markdown]
 # ## The networks
@@ -164,16 +168,17 @@ pd.DataFrame(toy).T.round(2)
 
 # %% [markdown]
 # On the left two of three columns leave the quarter of the plane in which all points lie; on the right all three are
-# inside it, and point at their classes almost as well as the centroids. Yet the colours are the same: each logit of a
-# point grew by the same $z \cdot v$, which no softmax sees. So training has no reason to prefer the right. It even stays
-# on the left: the gradients of all columns sum to zero, so their mean remains where it began, at the origin, while
-# the ReLU keeps the data on one side of it.
+# inside it, and point at their classes almost as well as the centroids. Yet the colours are the same: all logits of a
+# point grew by the same $z \cdot v$, which no softmax sees. So training has no reason to prefer the right. It even
+# stays on the left: the gradients of all columns sum to zero, so their mean remains where it began, at the origin,
+# while the ReLU keeps the data on one side of it.
 #
 # ## What classes share
 #
 # In real networks it is the same: embeddings have no negative coordinate, and what classes share, the mean embedding
-# $\bar z$, is much of their length. Two ways to take it out of the comparison: add a multiple of $\bar z$ to every column,
-# which changes no prediction; or take $\bar z$ away from all points and centroids. (From here on, the first run.)
+# $\bar z$, is much of their length. Two ways to take it out of the comparison: add a multiple of $\bar z$ to every
+# column, which changes no prediction; or take $\bar z$ away from all points and centroids. (From here on, the first
+# run.)
 
 # %%
 def shared(study):
@@ -225,6 +230,12 @@ for study in studies:
 short = {study.data.title: {name.replace("K/C=", ""): f"{own:.2f} / {other:.2f}"
                             for name, (own, other) in table[study.dataset].items()} for study in studies}
 print("cosine class / out", pd.DataFrame(short).T.to_string(), sep="\n")
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("02", out, studies)
 
 # %% [markdown]
 # ## Summary
