@@ -32,7 +32,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab notebooks pairs lock clean
+.PHONY: help setup reproduce test lab networks notebooks pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -49,6 +49,9 @@ test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+networks: $(INSTALLED)  ## train the networks in data/networks anew; ARGS="--only birds-cnn-0 --out DIR"
+	$(RUN) -m paperlib networks $(ARGS)
 
 notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, both as committed; ARGS=notebooks/02_*.ipynb
 	$(RUN) -m jupytext --quiet --to ipynb --update $(PAIRS)

@@ -235,17 +235,13 @@ def listed(names: Sequence, limit: int = 5) -> str:
     return ", ".join(str(name) for name in names[:limit]) + (" and more" if len(names) > limit else "")
 
 
-def patch(picture: torch.Tensor, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3
-          ) -> tuple[np.ndarray, tuple]:
-    """The square of `picture` (3, H, W) around one cell of a feature map: (patch (3, s, s), the cell's box in it).
+def window(side: int, row: int, column: int, resolution: tuple[int, int], share: float = 1 / 3) -> tuple:
+    """The square around one cell of a feature map, in a picture of side x side: (left, top, width, height) in pixels.
 
-    s is `share` of the picture's side, or all that the cell covers where that is more; the box is (left, top, width,
-    height) in the patch's pixels.
+    Its width is `share` of the picture's, or all that the cell covers where that is more. It lies in the picture.
     """
-    height, width = picture.shape[1:]
-    cell = height / resolution[0], width / resolution[1]
-    side = min(round(max(share * min(height, width), *cell, 1)), height, width)
-    top = int(np.clip(round((row + 0.5) * cell[0] - side / 2), 0, height - side))
-    left = int(np.clip(round((column + 0.5) * cell[1] - side / 2), 0, width - side))
-    box = (column * cell[1] - left - 0.5, row * cell[0] - top - 0.5, cell[1], cell[0])
-    return np.asarray(picture)[:, top:top + side, left:left + side], box
+    cell = side / resolution[0], side / resolution[1]
+    width = min(round(max(share * side, *cell, 1)), side)
+    top, left = (int(np.clip(round((place + 0.5) * length - width / 2), 0, side - width))
+                 for place, length in zip((row, column), cell, strict=True))
+    return left, top, width, width

@@ -28,7 +28,8 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit status is 0, 1 where something failed, 2 where it cannot be run as typed, or 130."""
     options = parser(folder).parse_args(argv)
     try:
-        return {"reproduce": partial(reproduce, folder=folder), "data": data, "cache": cache}[options.command](options)
+        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "data": data,
+                "cache": cache}[options.command](options)
     except UsageError as error:
         return _say(f"error: {error}", 2)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -47,7 +48,7 @@ def _sentence(error: Exception) -> str:
 
 
 def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
-    """The three commands and their options."""
+    """The four commands and their options."""
     top = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.splitlines()[0])
     sub = top.add_subparsers(dest="command", required=True)
     p = sub.add_parser("reproduce", help="run the notebooks and print their main numbers", epilog=_listed(folder),
@@ -61,12 +62,17 @@ def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
     p.add_argument("--data-root", default="", metavar="DIR",
                    help="folder of downloaded data, or of your own class folders (default: data/)")
     p.add_argument("--again", action="store_true", help="run also notebooks that have finished before")
+    p.add_argument("--train", action="store_true", help="train the networks in place of loading those that ship")
     p.add_argument("--jobs", type=int, default=0, metavar="N",
                    help="jobs at a time (default: one per processor, at most 4; with an accelerator, 1)")
     p.add_argument("--threads", type=int, default=1, metavar="N",
                    help="threads of each job (default 1; numbers depend a little on it, and not on --jobs)")
     p.add_argument("--scheduler", default="", metavar="ADDRESS",
                    help="a Dask scheduler (tcp://host:port) whose workers share this disk and have one thread each")
+    p = sub.add_parser("networks", help="train the networks that ship anew, and say how near they come to them")
+    p.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or their beginnings: birds-cnn-0")
+    p.add_argument("--out", default="", metavar="DIR", help="folder for weights and cards (default: data/networks)")
+    p.add_argument("--jobs", type=int, default=0, metavar="N", help="networks at a time (default: as of reproduce)")
     p = sub.add_parser("data", help="fetch or check one data set; print where it lies, its size and its terms")
     p.add_argument("name", metavar="NAME", help="a data set, as the parameter dataset has it: digits, birds, ...")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
@@ -157,7 +163,7 @@ def _folder_for(out: str) -> Path:
 
 def _plans(options: argparse.Namespace, folder: Path) -> list[Plan]:
     """What was asked for, checked: nothing is computed yet. Raises UsageError."""
-    given = parameters.pairs(options.settings)
+    given = parameters.pairs(["train_anew=true"] * options.train + options.settings)
     if options.data_root:
         given["data_root"] = options.data_root
         _refuse_no_folder(options.data_root)
@@ -246,7 +252,14 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
         print(f"the paper's numbers beside these: {path} (and .html, .json)")
 
 
-# data and cache
+# networks, data and cache
+
+
+def networks(options: argparse.Namespace) -> int:
+    """Train the networks that ship anew."""
+    from paperlib.runs import retrain
+
+    return retrain.main(options)
 
 
 def data(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,10 +17,10 @@ from paperlib import guards, measures
 from paperlib.backbone import Backbone
 from paperlib.datasets.pictures import Pictures
 from paperlib.networks import architectures, training
+from paperlib.networks import protopnet as protopnets
 from paperlib.networks.protopnet import ProtoPNet
-from paperlib.networks.protopnet import train as train_protopnet
 from paperlib.networks.softcam import SoftCAM, finetune
-from paperlib.runs import store
+from paperlib.runs import shipped, store
 from paperlib.runs.settings import Settings
 
 BATCH = 64  # pictures that a network looks at together
@@ -35,7 +36,12 @@ def inputs(study: Settings, *names: str, **more) -> dict:
 
 def content(pictures: Pictures) -> str:
     """First 16 hex digits of a SHA-256 of a split's pixels (or files) and labels."""
-    return hashlib.sha256(pictures.content()).hexdigest()[:16]
+    if pictures not in _contents:
+        _contents[pictures] = hashlib.sha256(pictures.content()).hexdigest()[:16]
+    return _contents[pictures]
+
+
+_contents: WeakKeyDictionary[Pictures, str] = WeakKeyDictionary()  # a few hundred MB are read for each
 
 
 def file_content(path: str) -> str:
@@ -60,7 +66,7 @@ def _seen(study):
 
 INPUTS = {
     "training": _training,
-    "network": lambda study: checkpoint(study).manifest["sha256"][:16],
+    "network": lambda study: study.checkpoint.manifest["sha256"][:16],
     "seen": _seen,
     "train": lambda study: content(study.data.train),
     "test": lambda study: content(study.data.test),
@@ -103,8 +109,19 @@ def ready(net: torch.nn.Module) -> torch.nn.Module:
 
 
 def checkpoint(study: Settings) -> store.Kept:
-    """The weights of the study's network, trained on its training pictures; `manifest["training"]` tells how."""
+    """The weights of the study's network, shipped or trained; `manifest["training"]` tells how they were trained."""
     study.check_k(study.k)
+    return shipped_cnn(study) or train_cnn(study)
+
+
+def shipped_cnn(study: Settings) -> store.Kept | None:
+    """The weights that ship for exactly this study, if any do: see `shipped.found`."""
+    return shipped.found(study, "cnn", inputs(study, **_training(study)),
+                         lambda: untrained(study, load_weights=False).model.state_dict())
+
+
+def train_cnn(study: Settings) -> store.Kept:
+    """The weights of the study's network, trained on its training pictures."""
     key = inputs(study, **_training(study))
 
     def compute():
@@ -142,25 +159,40 @@ def accuracy(study: Settings, what: str, model: torch.nn.Module, weights: str, s
 
 
 def protopnet(study: Settings) -> store.Kept:
-    """The weights of ProtoPNet (section 4) with the study's K/C; `manifest["start"]` says what it started from."""
+    """The weights of ProtoPNet (section 4) with the study's K/C, shipped or trained; as `checkpoint`."""
+    return (shipped.found(study, "protopnet", _protopnet(study), lambda: unfilled_protopnet(study).state_dict())
+            or train_protopnet(study))
+
+
+def _protopnet(study):
+    """All that ProtoPNet depends on."""
     # The paper's starts from ImageNet's weights, as its CNN does. The official learning rates are for fine-tuning:
     # from random weights they would lead nowhere in these few epochs, so there the trained CNN's encoder stands in.
-    from_cnn = study.weights == "none"
-    key = inputs(study, *(["network"] if from_cnn else []), "k", **_training(study), schedule=asdict(study.schedule))
+    start = ["network"] if study.weights == "none" else []
+    return inputs(study, *start, "k", **_training(study), schedule=asdict(study.schedule))
+
+
+def train_protopnet(study: Settings) -> store.Kept:
+    """The weights of ProtoPNet, trained; `manifest["start"]` says what it started from."""
+    key, from_cnn = _protopnet(study), study.weights == "none"
 
     def compute():
         net = ProtoPNet(study.trained if from_cnn else untrained(study), study.k, study.seed)
-        report = train_protopnet(net, study.data.train, study.schedule, study.seed,
-                                 store.half_done("protopnet", key))
+        report = protopnets.train(net, study.data.train, study.schedule, study.seed,
+                                  store.half_done("protopnet", key))
         start = "the trained CNN's encoder" if from_cnn else "the weights that the CNN started from"
         return net.state_dict(), {"training": report, "start": start}
     return store.kept("protopnet", key, compute)
 
 
+def unfilled_protopnet(study: Settings) -> ProtoPNet:
+    """ProtoPNet as the study has it, before any weights are in it."""
+    return ProtoPNet(untrained(study, load_weights=False), study.k, study.seed)
+
+
 def trained_protopnet(study: Settings) -> ProtoPNet:
     """ProtoPNet, trained, ready to run."""
-    tensors = protopnet(study).tensors
-    net = ProtoPNet(untrained(study, load_weights=False), study.k, study.seed)
+    net, tensors = unfilled_protopnet(study), protopnet(study).tensors
     net.load_state_dict(tensors)
     return ready(net)
 

@@ -24,6 +24,7 @@ class Settings:
     """What is asked for. A field that is 0 or empty is the data set's own or the paper's.
 
     choosing: the study has no test pictures; instead, a fifth of the training pictures is set aside for choosing.
+    train_anew: networks are trained also where `data/networks/` holds them.
     Raises TypeError or ValueError, in one sentence, for a setting of the wrong type or out of range.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     seed: int = 0
     allow_subset: bool = False
     choosing: bool = False
+    train_anew: bool = False
 
     def __post_init__(self):
         for field in fields(self):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import torch
 
-from paperlib.runs import results, store
+from paperlib.runs import results, shipped, store
 from paperlib.runs.settings import Settings
 
 # The stages, and what each needs first.
@@ -23,18 +23,18 @@ def compute(study: Settings, stage: str) -> None:
 
 def computed(study: Settings, stage: str) -> bool:
     """True if `compute` has nothing left to do."""
-    return store.has("stage", _key(study, stage))
+    return (stage == "network" and results.shipped_cnn(study) is not None) or store.has("stage", _key(study, stage))
 
 
 def _key(study, stage):
     return results.inputs(study, "training", "test", "k", "n_init", "seed", stage=stage,
-                          schedule=asdict(study.schedule))
+                          schedule=asdict(study.schedule), shipped=shipped.stamp(study))
 
 
 def cost(study: Settings, stage: str) -> float:
     """Roughly the seconds that a stage takes on one core, to tell how far a run has come."""
     passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "kmex": 1,
-              "protopnet": 3 * study.schedule.epochs, "softcam": 6}[stage]
+              "protopnet": 4 if shipped.stamp(study) else 3 * study.schedule.epochs, "softcam": 6}[stage]
     return 1 + 2e-3 * passes * len(study.data.train) * (study.data.size / 96) ** 2
 
 

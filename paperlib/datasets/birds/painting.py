@@ -1,6 +1,7 @@
-"""From shapes to pixels: curves are filled by scan conversion, then coloured and lit. All of it integer arithmetic."""
+"""From shapes to pixels: curves are filled by OpenCV in fixed point, then coloured and lit in whole numbers."""
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from paperlib.datasets.birds.scenes import BACKGROUNDS, between, ground, perch_of, posed, scene_of, to_picture, words_of
@@ -8,107 +9,74 @@ from paperlib.datasets.birds.shapes import FEET, FINE, LAYERS, shapes_of
 from paperlib.datasets.birds.species import PARTS, SPECIES, Species, species_of
 from paperlib.progress import Bar
 
-SUPER = 4  # fine pixels along each side of a pixel
+SUPER = 3  # fine pixels along each side of a pixel: the middle one is the pixel's centre
+BITS = 4  # of a fine pixel's coordinate behind the point
 _T = np.arange(4)[:, None]
 _SPLINE = np.concatenate([-16 * _T + 8 * _T**2 - _T**3, 128 - 20 * _T**2 + 3 * _T**3, 16 * _T + 16 * _T**2 - 3 * _T**3,
                           -4 * _T**2 + _T**3], 1)  # Catmull-Rom weights at t = 0, 1/4, 1/2, 3/4, in 128ths: (4, 4)
 
 
-def _smooth(points: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Catmull-Rom curves through closed rings of control points, as the edges of polygons with four times the points.
+def _smooth(points: np.ndarray, count: np.ndarray) -> list[np.ndarray]:
+    """Catmull-Rom curves through closed rings of control points, as polygons of four times as many corners.
 
-    points (N, 2), count (S,) -> starts (4N, 2), ends (4N, 2).
+    points (N, 2), count (S,) -> S polygons, (4 count, 2) int32.
     """
     last = np.cumsum(count) - 1
     after, before = np.arange(1, len(points) + 1), np.arange(-1, len(points) - 1)
     after[last] = last - count + 1
     before[last - count + 1] = last
-    near = (points[before], points, points[after], points[after[after]])
-    fine = sum(_SPLINE[None, :, i, None] * near[i][:, None, :] for i in range(4)) // 128
-    corner = (points == points[after]).all(axis=1)
+    near = np.stack([points[before], points, points[after], points[after[after]]])
+    fine = np.einsum("ti,inc->ntc", _SPLINE, near) // 128
+    corner = (near[1] == near[2]).all(axis=1)
     fine[corner] = points[corner, None]  # from a corner to itself the curve would make a loop
-    ends = np.concatenate([fine[:, 1:], fine[after][:, :1]], 1)
-    return fine.reshape(-1, 2), ends.reshape(-1, 2)
+    return np.split(fine.reshape(-1, 2).astype(np.int32), 4 * (last[:-1] + 1))
 
 
-def _spans(points: np.ndarray, count: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Even-odd scan conversion of smooth shapes: runs of fine pixels whose centres lie inside.
+def _paint(polygons: list, layer: np.ndarray, hidden: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Paints shape s with number s + 1, in order, unless it is hidden. -> canvas (side, side), 0 where nothing was
+    painted, and the stencil of the body, 255 inside.
 
-    points (N, 2) in sixteenths of a fine pixel, count (S,) -> shape, first, behind (each (runs,)); `first` and `behind`
-    are flat positions in a canvas of (side, side), and runs are in the order of the shapes.
+    Within the layers "body" and "wing" the first shape, hidden or not, is a stencil: what is in the layer is painted
+    inside it only.
     """
-    a, b = _smooth(points, count)
-    shape = np.repeat(np.arange(len(count)), 4 * count)
-    down = a[:, 1] <= b[:, 1]
-    top, bottom = np.where(down[:, None], a, b), np.where(down[:, None], b, a)
-    first = np.clip((top[:, 1] + 7) // 16, 0, side)
-    rows = np.clip((bottom[:, 1] + 7) // 16, 0, side) - first
-    edge = np.repeat(np.arange(len(a)), rows)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(rows) - rows, rows) + first[edge]
-    step = bottom - top
-    x = top[edge, 0] - step[edge, 0] * (top[edge, 1] - 16 * row - 8) // step[edge, 1]  # rounded up
-    column = np.clip((x + 7) // 16, 0, side)
-    key = np.sort((shape[edge] * side + row) * (side + 1) + column)
-    line, column = key // (side + 1), key % (side + 1)
-    place = line % side * side + column
-    return line[::2] // side, place[::2], place[1::2]
-
-
-def _fill(canvas: np.ndarray, paints: np.ndarray, shape, first, behind) -> None:
-    for paint, i, j in zip(paints[shape].tolist(), first.tolist(), behind.tolist(), strict=True):
-        canvas[i:j] = paint
-
-
-def _paint(points, count, layer, side: int) -> np.ndarray:
-    """Paints shape s with number s + 1, in order. -> (side, side), 0 where nothing was painted.
-
-    Within the layers "body" and "wing" the first shape is a stencil: what follows is painted inside it only.
-    """
-    shape, first, behind = _spans(points, count, side)
-    canvas = np.zeros(side * side, dtype=np.uint8)
-    numbers = np.arange(1, len(count) + 1)
+    canvas, stencils = np.zeros((side, side), dtype=np.uint8), {}
     for level in np.unique(layer):
-        here = layer[shape] == level
-        if level in (LAYERS.index("body"), LAYERS.index("wing")):
-            stencil = np.zeros_like(canvas)
-            outline = here & (shape == np.argmax(layer == level))
-            _fill(stencil, numbers, shape[outline], first[outline], behind[outline])
-            inside = stencil.copy()
-            _fill(inside, numbers, shape[here], first[here], behind[here])
-            np.copyto(canvas, inside, where=stencil > 0)
-        else:
-            _fill(canvas, numbers, shape[here], first[here], behind[here])
-    return canvas.reshape(side, side)
+        here = np.flatnonzero(layer == level)
+        cut = level in (LAYERS.index("body"), LAYERS.index("wing"))
+        sheet = np.zeros_like(canvas) if cut else canvas
+        for s in here[~hidden[here]].tolist():
+            cv2.fillPoly(sheet, [polygons[s]], s + 1, cv2.LINE_8, BITS)
+        if cut:
+            stencils[level] = cv2.fillPoly(np.zeros_like(canvas), [polygons[here[0]]], 255, cv2.LINE_8, BITS)
+            sheet &= stencils[level]
+            np.copyto(canvas, sheet, where=sheet > 0)
+    return canvas, stencils[LAYERS.index("body")]
 
 
 # --- Colour and light -------------------------------------------------------------------------------------------------
 
 def _pool(fine: np.ndarray) -> np.ndarray:
     """Sums of SUPER x SUPER blocks. (SUPER h, SUPER w) -> (h, w)"""
-    rows = sum(fine[k::SUPER] for k in range(SUPER))
-    return sum(rows[:, k::SUPER] for k in range(SUPER))
+    rows = fine[::SUPER] + fine[1::SUPER] + fine[2::SUPER]
+    return rows[:, ::SUPER] + rows[:, 1::SUPER] + rows[:, 2::SUPER]
 
 
-def _blur(a: np.ndarray, r: int) -> np.ndarray:
-    """Means over (2 r + 1) x (2 r + 1) pixels, rounded down; the border counts as zero."""
-    for _ in (0, 1):
-        total = np.cumsum(np.pad(a, ((r + 1, r), (0, 0))), axis=0)
-        a = ((total[2 * r + 1 :] - total[: -2 * r - 1]) // (2 * r + 1)).T
-    return a
+def _relief(body: np.ndarray, sun: int) -> np.ndarray:
+    """Light and shade on a round body, in 256ths: the slope of its blurred silhouette (0 or 1) towards the sun.
 
-
-def _relief(cover: np.ndarray, sun: int) -> np.ndarray:
-    """Light and shade on a round body, in 256ths: the slope of its blurred silhouette (0 .. 16) towards the sun."""
-    size = len(cover)
-    r = max(size // 20, 1)
-    height = _blur(_blur(cover * 256, r), r)
-    pad = np.pad(height, r)
+    The body's outline is the same whatever its parts look like, so light does not change with them.
+    """
+    r = max(len(body) // 20, 1)
+    n, height = 2 * r + 1, body.astype(np.float64)
+    for _ in (0, 1):  # sums of whole numbers, exact in float64
+        height = cv2.boxFilter(height, -1, (n, n), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    pad = np.pad(height.astype(np.int64) * 4096 // n**4, r)
     fall = pad[2 * r :, r:-r] - pad[: -2 * r, r:-r]
     side = pad[r:-r, : -2 * r] - pad[r:-r, 2 * r :]
     return np.clip((4 * fall + sun * side) // 160, -64, 34)
 
 
-def render(bird: Species, scene: dict, words: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def render(bird: Species, scene: dict, words: np.ndarray, size: int, without=()) -> tuple[np.ndarray, np.ndarray]:
     """One picture. -> image (size, size, 3) uint8, mask (size, size) uint8"""
     side = size * SUPER
     shapes = shapes_of(bird)
@@ -119,30 +87,29 @@ def render(bird: Species, scene: dict, words: np.ndarray, size: int) -> tuple[np
     points = np.concatenate([stage, to_picture(posed(shapes, scene), scene, side)])
     count = np.concatenate([[len(ring) for _, ring in perch], shapes["count"]])
     layer = np.concatenate([np.full(len(perch), -1), shapes["layer"]])
-    part = np.concatenate([[0], np.zeros(len(perch), dtype=np.int64), shapes["part"]])
-    rgb = np.concatenate([[(0, 0, 0)], [c for c, _ in perch], shapes["rgb"]]).astype(np.int64)
-    canvas = _paint(points, count, layer, side)
-    return _colour(canvas, part, rgb, scene, ground(kind, words, size)), _mask(canvas, part, size)
+    part = np.concatenate([np.zeros(len(perch), dtype=np.int64), shapes["part"]])
+    hidden = np.isin(part, [PARTS.index(name) for name in without])
+    canvas, body = _paint(_smooth(points - FINE // 2, count), layer, hidden, side)  # OpenCV counts from pixels' centres
+    centre = slice(SUPER // 2, None, SUPER)
+    rgb = np.concatenate([[c for c, _ in perch], shapes["rgb"]])
+    image = _colour(canvas, part, rgb, scene, _relief(body[centre, centre] // 255, scene["sun"]),
+                    ground(kind, words, size))
+    return image, np.append(0, part).astype(np.uint8)[canvas[centre, centre]]
 
 
-def _mask(canvas: np.ndarray, part: np.ndarray, size: int) -> np.ndarray:
-    """The part that covers most fine pixels of each pixel. -> (size, size) uint8"""
-    fine = part.astype(np.uint8)[canvas]
-    votes = np.stack([_pool((fine == k).view(np.uint8)) for k in range(len(PARTS))])
-    return votes.argmax(0).astype(np.uint8)
-
-
-def _colour(canvas, part, rgb, scene: dict, field: np.ndarray) -> np.ndarray:
+def _colour(canvas, part, rgb, scene: dict, relief: np.ndarray, field: np.ndarray) -> np.ndarray:
     """Mean colour of each pixel's fine pixels, lit. Red, green, blue and two counts are summed in one 64-bit word."""
-    painted, on_bird = (np.arange(len(part)) > 0).astype(np.int64), (part > 0).astype(np.int64)
-    packed = rgb[:, 0] | rgb[:, 1] << 12 | rgb[:, 2] << 24 | painted << 36 | on_bird << 42
+    packed = np.append(0, rgb[:, 0] | rgb[:, 1] << 12 | rgb[:, 2] << 24 | 1 << 36 | (part > 0).astype(np.int64) << 40)
     total = _pool(packed[canvas])
-    image = np.stack([total & 4095, total >> 12 & 4095, total >> 24 & 4095], -1)
-    cover, bird = total >> 36 & 63, total >> 42 & 63
-    image = image * (256 * 16 + _relief(bird, scene["sun"]) * bird)[..., None] >> 12
-    image = image + field * (16 - cover)[..., None]
-    tint = np.array([scene["warmth"], 0, -scene["warmth"]])
-    return np.clip((image * scene["light"] >> 12) + tint, 0, 255).astype(np.uint8)
+    image = np.stack([total & 4095, total >> 12 & 4095, total >> 24 & 4095]).astype(np.int32)
+    cover, bird = (total >> 36 & 15).astype(np.int32), (total >> 40).astype(np.int32)
+    image *= 256 * SUPER**2 + relief.astype(np.int32) * bird
+    image //= 256 * SUPER**2
+    image += field * (SUPER**2 - cover)
+    image *= np.int32(scene["light"])
+    image //= 256 * SUPER**2
+    image += np.array([scene["warmth"], 0, -scene["warmth"]], dtype=np.int32)[:, None, None]
+    return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
 # --- Pictures ---------------------------------------------------------------------------------------------------------
@@ -152,7 +119,7 @@ def _check_size(size: int) -> None:
         raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
 
 
-def draw(species: int, index: int, seed: int = 0, size: int = 96, background: int | None = None):
+def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None):
     """Draws picture number `index` of a species.
 
     species: a number of `SPECIES`; index, seed: integers >= 0; size: the picture's side in pixels, at least 32 (the
@@ -179,7 +146,7 @@ def _tied(seed: int, species: int, index: int, shortcut: float) -> bool:
     return between(words_of(seed, species, index, 1)[0], 0, 999_999) < round(shortcut * 1_000_000)
 
 
-def draw_set(per_class: int, seed: int = 0, size: int = 96, species=None, shortcut: float = 0.0, n_start: int = 0,
+def draw_set(per_class: int, seed: int = 0, size: int = 224, species=None, shortcut: float = 0.0, n_start: int = 0,
              progress: bool = False):
     """Draws `per_class` pictures of each species, indices n_start, n_start + 1, ...
 

@@ -9,13 +9,14 @@ BACKGROUNDS = ("sky", "branch", "grass", "water")
 SCENE = {  # name: (lowest, highest), both possible
     "background": (0, len(BACKGROUNDS) - 1),
     "mirror": (0, 1),
-    "size": (450, 800),  # thousandths of the picture's width for a bird 930 units long
+    "size": (450, 800),  # thousandths of the picture's width for 1,000 units of the bird
     "x": (-150, 150), "y": (-150, 150),  # thousandths of the picture's width from its middle
     "tilt": (-12, 14), "nod": (-10, 12), "tail": (-10, 12),  # turns of about 0.9 degrees each
     "light": (210, 282),  # brightness in 256ths
     "warmth": (-10, 10),  # added to red, taken from blue
     "sun": (-2, 2),  # where the light comes from: left to right
 }
+CENTRE, REACH = (526, 525), {"x": 615, "y": 460}  # units: every bird in every pose lies so far around the centre
 _WORDS = 512  # random words of a picture; those after the scene's make the background's texture
 
 
@@ -32,8 +33,8 @@ def between(word, low: int, high: int) -> int:
 def scene_of(words: np.ndarray) -> dict[str, int]:
     """The draws of SCENE: one word for each."""
     found = {name: between(w, *span) for w, (name, span) in zip(words, SCENE.items(), strict=False)}
-    room = min(150, 510 - found["size"] // 2)
-    return found | {way: found[way] * room // 150 for way in ("x", "y")}
+    room = {way: max(0, min(150, 490 - reach * found["size"] // 1000)) for way, reach in REACH.items()}
+    return found | {way: found[way] * room[way] // 150 for way in REACH}
 
 
 def _turn(points: np.ndarray, k: int, pivot: tuple) -> np.ndarray:
@@ -55,9 +56,9 @@ def posed(shapes: dict, scene: dict) -> np.ndarray:
 
 def to_picture(points: np.ndarray, scene: dict, side: int) -> np.ndarray:
     """Points in sixteenths of a fine pixel of a picture `side` fine pixels wide, from units of the bird."""
-    v = points - np.array([470, 520]) * FINE
+    v = points - np.array(CENTRE) * FINE
     v = v * np.array([1 - 2 * scene["mirror"], 1])
-    v = v * (scene["size"] * side) // (930 * 1000)
+    v = v * (scene["size"] * side) // (1000 * 1000)
     return v + np.array([500 + scene["x"], 500 + scene["y"]]) * side * FINE // 1000
 
 
@@ -65,8 +66,8 @@ def to_picture(points: np.ndarray, scene: dict, side: int) -> np.ndarray:
 
 def _soft(words: np.ndarray, cells: int, size: int) -> np.ndarray:
     """Smooth noise in -128 .. 127: random values on a grid of cells x cells, blended in between. -> (size, size)"""
-    grid = (words[: (cells + 1) ** 2] >> np.uint64(56)).astype(np.int64).reshape(cells + 1, cells + 1) - 128
-    place = (2 * np.arange(size) + 1) * cells * 128 // size
+    grid = (words[: (cells + 1) ** 2] >> np.uint64(56)).astype(np.int32).reshape(cells + 1, cells + 1) - 128
+    place = (2 * np.arange(size, dtype=np.int32) + 1) * cells * 128 // size
     i, f = place >> 8, place & 255
     f = f * f * (768 - 2 * f) >> 16
     rows = grid[i] * (256 - f)[:, None] + grid[i + 1] * f[:, None]
@@ -74,18 +75,19 @@ def _soft(words: np.ndarray, cells: int, size: int) -> np.ndarray:
 
 
 def _blend(a, b, weight: np.ndarray) -> np.ndarray:
-    """Colour a where the weight is 0, b where it is 256. (size, size) -> (size, size, 3)"""
-    w = np.clip(weight, 0, 256)[..., None]
-    return (np.asarray(a) * (256 - w) + np.asarray(b) * w) >> 8
+    """Colour a where the weight is 0, b where it is 256. (size, size) -> (3, size, size)"""
+    w = np.clip(weight, 0, 256)
+    a, b = (np.array(c, dtype=np.int32).reshape(3, *np.shape(c)[1:] or (1, 1)) for c in (a, b))
+    return (a * 256 + (b - a) * w) >> 8
 
 
 def _ramp(size: int) -> np.ndarray:
     """0 at the top of the picture to 256 at its foot. -> (size, 1)"""
-    return ((2 * np.arange(size) + 1) * 128 // size)[:, None]
+    return ((2 * np.arange(size, dtype=np.int32) + 1) * 128 // size)[:, None]
 
 
 def ground(kind: str, words: np.ndarray, size: int) -> np.ndarray:
-    """The soft ground of a background. -> (size, size, 3), int"""
+    """The soft ground of a background. -> (3, size, size) int32"""
     broad, close, wave = _soft(words[40:], 4, size), _soft(words[70:], 9, size), _soft(words[170:], 3, size)
     hue = between(words[39], -12, 12)
     down = _ramp(size)

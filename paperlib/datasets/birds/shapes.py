@@ -1,4 +1,4 @@
-"""The bird's shapes: side view, facing right, y down, in units of which a sparrow is about 930 long.
+"""The bird's shapes: side view, facing right, y down, in units of which a sparrow is about 960 long.
 
 A shape is a closed smooth curve through its control points; a point named twice is a corner.
 """
@@ -123,8 +123,8 @@ def _torso(bird: Species, add) -> None:
     add("body", "back", COLOURS[back], OUTLINE)
     _pattern(how, COLOURS[back], ((585, 330), (540, 400), (480, 420), (430, 470), (380, 500)), add, "body", "back")
     belly, how = look(bird, "belly")
-    add("body", "belly", COLOURS[belly], curve((200, 640), (330, 610), (480, 590), (640, 560), (860, 560), (900, 800),
-                                                (600, 860), (300, 800)))
+    add("body", "belly", COLOURS[belly], curve((200, 640), (330, 610), (480, 590), (600, 555), (650, 500), (720, 475),
+                                                (930, 465), (900, 800), (600, 860), (300, 800)))
     _pattern(how, COLOURS[belly], ((420, 690), (480, 705), (540, 715), (600, 715)), add, "body", "belly")
     breast, how = look(bird, "breast")
     rgb = COLOURS[breast]

@@ -1,0 +1,143 @@
+"""Networks that ship: `data/networks/` holds 16-bit weights and, for each file, a card that says what made them.
+
+A study takes them in place of training where a card says exactly what the study asks for: the same training pictures
+to the last pixel, recipe, seed, backbone, and so on; not the source that trained them, for a network that was renamed
+somewhere in the code is still the same network.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from paperlib.datasets import files
+from paperlib.runs.settings import Settings
+from paperlib.runs.store import Kept
+
+KINDS = ("cnn", "protopnet")
+PLACE = "PAPERLIB_NETWORKS"
+
+
+def folder() -> Path:
+    """The folder of the networks: data/networks of this repository, or the one that PAPERLIB_NETWORKS names."""
+    return Path(os.environ.get(PLACE) or files.REPOSITORY / "data" / "networks")
+
+
+@contextmanager
+def taken_from(place: Path) -> Iterator[None]:
+    """Meanwhile `folder()` is `place`."""
+    before = os.environ.get(PLACE, "")
+    os.environ[PLACE] = str(place)
+    try:
+        yield
+    finally:
+        os.environ[PLACE] = before
+
+
+def name(study: Settings, kind: str) -> str:
+    """The network's name: birds-cnn-0; birds-choosing-cnn-0 is trained without the validation pictures."""
+    return "-".join([study.dataset, *["choosing"] * study.choosing, kind, str(study.seed)])
+
+
+def path(study: Settings, kind: str) -> Path:
+    """The file of the weights; the card lies beside it, as .json."""
+    return folder() / f"{name(study, kind)}.safetensors"
+
+
+def stamp(study: Settings) -> str:
+    """Changes with the cards that a study may find; "" where it trains anew."""
+    cards = [path(study, kind).with_suffix(".json") for kind in KINDS]
+    found = [card.read_bytes() for card in cards if card.is_file() and not study.train_anew]
+    return hashlib.sha256(b"".join(found)).hexdigest()[:16] if found else ""
+
+
+def found(study: Settings, kind: str, asked: Mapping, like: Callable[[], files.Tensors]) -> Kept | None:
+    """The network that ships for exactly what is `asked`, its tensors as those of like(); None if it must be trained.
+
+    The manifest is its card. Where only the training pictures differ, and where a file is damaged or does not fit its
+    card or the network, a warning says so.
+    """
+    file, asked = path(study, kind), json.loads(json.dumps(asked))  # as a card has it
+    if study.train_anew or not file.with_suffix(".json").is_file():
+        return None
+    try:
+        said = json.loads(file.with_suffix(".json").read_text())["inputs"]
+        differing = {word for word in asked.keys() | said.keys() if asked.get(word) != said.get(word)}
+        if differing == {"train"}:
+            _warn(f"{file.stem} ships, but it was trained on other pictures than these.")
+        if not differing:
+            tensors, card = files.load(file)
+            return Kept(_fitted(tensors, like(), file), card)
+    except FileNotFoundError:
+        _warn(f"{file} is missing, though its card is there; `git checkout` brings it back.")
+    except files.DamagedFile as error:
+        _warn(f"{str(error).split('; delete')[0]}; `git checkout` brings both back.")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        _warn(f"{file.with_suffix('.json')} is no network's card.")
+    return None
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(f"{sentence} The network is trained anew.", stacklevel=4)
+
+
+def _fitted(tensors, like, file):
+    """The tensors in the types of `like`. Raises DamagedFile where names or shapes are others."""
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in like.items()}:
+        raise files.DamagedFile(f"{file} holds another network than its card says (names or shapes of its weights)")
+    return {name: tensor.to(like[name].dtype) for name, tensor in tensors.items()}
+
+
+def halved(tensors: files.Tensors) -> files.Tensors:
+    """Weights of convolutions and linear layers, prototypes too, in 16 bits; all else as it is.
+
+    What has one dimension (biases, batch norms' means and variances) is a hundredth of the whole and may leave 16
+    bits' range. Raises ValueError for weights that do.
+    """
+    small = {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in tensors.items()}
+    beyond = [name for name, t in small.items() if not torch.isfinite(t).all()]
+    if beyond:
+        raise ValueError(f"The weights {beyond[0]} are no numbers in 16 bits: training diverged; take smaller steps.")
+    return small
+
+
+def cards(place: Path) -> dict[str, dict]:
+    """The cards in a folder by the networks' names, in order."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(place.glob("*.json"))}
+
+
+README = """# Networks that ship
+
+These networks are what `make networks` trained; this page is written from their cards, the `.json` beside each file. A
+study takes a network from here in place of training where its card says exactly what is asked for: the same training
+pictures, recipe, seed and backbone. `--train` trains instead; `make networks` trains all of them anew and says how near
+it came. Prototypes, embeddings, votes and tables are computed from them, never shipped.
+
+Weights have 16 bits (batch norms and biases 32) and become 32 when they are loaded; accuracies are of what is loaded.
+`choosing` networks have not seen the validation pictures. The pictures are those of this project or of
+scikit-learn; the networks are MIT like the code.
+
+"""
+
+
+def readme(place: Path) -> str:
+    """The page about the networks in a folder."""
+    head = ["network", "backbone", "epochs", "last loss", "train %", "test %", "minutes", "in", "kB"]
+    rows = [_row(word, card, place) for word, card in cards(place).items()]
+    lines = [" | ".join(row) for row in [head, ["---", "---", *["--:"] * 5, "---", "--:"], *rows]]
+    size = sum(file.stat().st_size for file in place.glob("*.safetensors"))
+    return README + "\n".join(f"| {line} |" for line in lines) + f"\n\n{len(rows)} networks, {size / 1e6:.1f} MB.\n"
+
+
+def _row(word: str, card: dict, place: Path) -> list[str]:
+    report, accuracy = card["training"], card["accuracy"]
+    epochs, size = len(report["losses"]), (place / f"{word}.safetensors").stat().st_size
+    return [word, card["inputs"]["backbone"], str(epochs), f"{report['losses'][-1]:.3f}",
+            *(f"{100 * accuracy[split]:.1f}" for split in ("train", "test")), f"{report['seconds'] / 60:.1f}",
+            report["precision"], f"{size / 1000:,.0f}"]
