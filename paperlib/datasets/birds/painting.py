@@ -6,7 +6,7 @@ import numpy as np
 
 from paperlib.datasets.birds.scenes import BACKGROUNDS, between, ground, perch_of, posed, scene_of, to_picture, words_of
 from paperlib.datasets.birds.shapes import FEET, FINE, LAYERS, shapes_of
-from paperlib.datasets.birds.species import PARTS, SPECIES, Species, species_of
+from paperlib.datasets.birds.species import PARTS, SPECIES, Species, part_names, resembling, species_of
 from paperlib.progress import Bar
 
 SUPER = 3  # fine pixels along each side of a pixel: the middle one is the pixel's centre
@@ -88,6 +88,7 @@ def render(bird: Species, scene: dict, words: np.ndarray, size: int, without=())
     count = np.concatenate([[len(ring) for _, ring in perch], shapes["count"]])
     layer = np.concatenate([np.full(len(perch), -1), shapes["layer"]])
     part = np.concatenate([np.zeros(len(perch), dtype=np.int64), shapes["part"]])
+    without = {*without, *(["wing bars"] if "wing" in without else [])}
     hidden = np.isin(part, [PARTS.index(name) for name in without])
     canvas, body = _paint(_smooth(points - FINE // 2, count), layer, hidden, side)  # OpenCV counts from pixels' centres
     centre = slice(SUPER // 2, None, SUPER)
@@ -119,16 +120,25 @@ def _check_size(size: int) -> None:
         raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
 
 
-def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None):
-    """Draws picture number `index` of a species.
+def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None, without=(),
+         like: int | None = None, parts=()):
+    """Draws picture number `index` of a species, if wanted with interventions that leave the rest of the scene alone.
 
     species: a number of `SPECIES`; index, seed: integers >= 0; size: the picture's side in pixels, at least 32 (the
     scene is the same at every size); background: a number of `BACKGROUNDS`, or None for the one that the seed gives.
+    without: names of `PARTS` that are left out, so that what lies beneath is seen: the belly's colour under the breast,
+    the wing under its bars (which go with the wing). like: a species whose `parts` the bird takes (all for none named);
+    its build stays, an unmarked eye follows its face, and a wing without bars stays one. Light and shade do not change.
     Returns (image, mask, scene): image (size, size, 3) uint8; mask (size, size) uint8, numbers of `PARTS`; scene: the
     draws of `SCENE`, which do not depend on the species' attributes.
-    Raises ValueError for an unknown species or background, a size below 32, a negative index or seed.
+    Raises ValueError for an unknown species, background or part, parts without like, a size below 32, a negative index
+    or seed.
     """
-    bird = species_of(species)
+    bird, without, parts = species_of(species), part_names(without), part_names(parts)
+    if like is not None:
+        bird = resembling(bird, species_of(like), parts)
+    elif parts:
+        raise ValueError(f"parts={parts} are to look as in another species: say in which by like=.")
     _check_size(size)
     if index < 0 or seed < 0:
         raise ValueError(f"index is {index} and seed is {seed}: neither may be negative.")
@@ -138,7 +148,7 @@ def draw(species: int, index: int, seed: int = 0, size: int = 224, background: i
     scene = scene_of(words)
     if background is not None:
         scene["background"] = int(background)
-    return *render(bird, scene, words, size), scene
+    return *render(bird, scene, words, size, without), scene
 
 
 def _tied(seed: int, species: int, index: int, shortcut: float) -> bool:

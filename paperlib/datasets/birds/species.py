@@ -1,7 +1,7 @@
 """The table of species: one attribute per part of the bird, and the parts that tell two species apart."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -126,3 +126,18 @@ def distinguishing_parts(a: int, b: int) -> tuple[str, ...]:
     """
     first, second = species_of(a), species_of(b)
     return tuple(part for part, c in zip(PARTS[1:], COLUMNS, strict=True) if look(first, c) != look(second, c))
+
+
+def resembling(bird: Species, model: Species, parts: tuple[str, ...] = ()) -> Species:
+    """The bird with `parts` as they are in the model, all of them for none named; its build stays."""
+    return replace(bird, **{column: getattr(model, column) for part, column in zip(PARTS[1:], COLUMNS, strict=True)
+                            if not parts or part in parts})
+
+
+def part_names(names) -> tuple[str, ...]:
+    """Names of a bird's parts, from one or several. Raises ValueError for what is none."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in PARTS[1:]:
+            raise ValueError(f"Unknown part {name!r}: give {', '.join(PARTS[1:-1])} or {PARTS[-1]}.")
+    return names
