@@ -12,9 +12,9 @@
 # A convolutional network looks at a picture and names it. Why that name?
 #
 # **The paper claims** that much of the answer can be read off the trained network, without gradients: its classifier
-# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (3.2), and centroids
-# inside the network cut a picture into *concepts* (3.3). This tour takes one picture through all of it. It shows;
-# notebooks 01 to 05 measure (the table at the end says which measures what).
+# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (section 3.2), and
+# centroids inside the network cut a picture into *concepts* (section 3.3). This tour takes one picture through all of
+# it. It shows; notebooks 01 to 05 measure (the table at the end says which measures what).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below

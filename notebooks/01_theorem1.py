@@ -72,7 +72,7 @@ pd.DataFrame(rows, [*(f"cell {r + 1}" for r in range(4)), "mean of the cells", "
 
 # %% [markdown]
 # The last two rows agree: eq. 4. But only the right-hand side has the rows above them. They show that the last cell
-# speaks for class 2, although class 1 wins.
+# speaks for the second class, although the first one wins.
 #
 # ## On a real network
 #
@@ -127,7 +127,7 @@ def table(rows):
     return frame.assign(**{name: frame[name].map("{:.1e}".format) for name in frame if frame[name].dtype == float})
 
 # %% [markdown]
-# First the trained network of each data set, on at most 64 of its test pictures. *Relative* is the error divided by the
+# First the trained network of each data set, on some of its test pictures. *Relative* is the error divided by the
 # largest logit. (*Digits* are the handwritten ones that come with scikit-learn, the small second data set of these
 # notebooks; the drawn birds are introduced in notebook 00.)
 
@@ -152,9 +152,9 @@ epsilons = {row["network"]: {"R": row["R"], **{f"epsilon {name}": row[f"relative
 pd.DataFrame(epsilons).T.round(1)
 
 # %% [markdown]
-# A row with $R = 1$ tests nothing: with one cell there is nothing to average. So it is with digits: a ResNet divides
-# the side of a picture by 32, and theirs is 32 pixels, as is the paper's MNIST. They check the code, are quick, and get
-# no map in these notebooks. In rows with $R > 1$, a few epsilon in either precision is rounding.
+# A row with $R = 1$ tests nothing: with one cell there is nothing to average. So it is with digits. A ResNet makes one
+# cell of 32 pixels, and that is how wide they are, as is the paper's MNIST. They check the code, are quick, and get no
+# map in these notebooks. In rows with $R > 1$, a few epsilon in either precision is rounding.
 #
 # ## Read as a self-explainable model
 #
