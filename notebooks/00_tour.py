@@ -259,8 +259,7 @@ if parts:
     lead_changed = (E_changed[0, :, c] - E_changed[0, :, other]).reshape(lead.shape)
     gaps["with the runner-up's parts"] = float(lead_changed.mean())
     both = [pixels, test.redrawn_pixels(picture, like=other, parts=parts)]
-    figure = figures.evidence(both, [lead, lead_changed], list(gaps), f"evidence for {names[c]}\nless that for "
-                              f"{names[other]}, in logits")
+    figure = figures.evidence(both, [lead, lead_changed], list(gaps), f"{names[c]} less\n{names[other]}, logits")
     path = figures.keep(figure, "tour_changed", {"parts": parts, "gaps": list(gaps.values())}, study, out)
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 

@@ -163,6 +163,7 @@ sets = {"columns as trained": C.T, "columns, $v$ added": moved.T, "centroids": c
 toy = {name: dict(zip(WORDS, prototype_cosines(P, range(3), Z, y), strict=True)) for name, P in sets.items()}
 for name, columns in {"columns as trained": C, "columns, $v$ added": moved}.items():
     toy[name]["accuracy"] = ((Z @ columns).argmax(1) == y).double().mean().item()
+toy["centroids"]["accuracy"] = (torch.cdist(Z, centroids).argmin(1) == y).double().mean().item()
 figures.keep(figure, "table1_plane", {"cosines": toy, "columns": C, "v": v}, studies[-1], out)
 pd.DataFrame(toy).T.round(2)
 
@@ -194,7 +195,7 @@ def shared(study):
 without_mean = {study.dataset: shared(study) for study in studies}
 words = ("as it is", "less the mean")
 pd.concat({(study.data.title, word): pd.DataFrame(rows, index=WORDS).T for study in studies
-           for word, rows in zip(words, without_mean[study.dataset], strict=True)}, axis=1).round(2).fillna("")
+           for word, rows in zip(words, without_mean[study.dataset], strict=True)}, axis=1).map("{:.2f}".format).replace("nan", "")
 
 # %% [markdown]
 # *CNN, moved* is the same classifier as *CNN*: as far as its *class* cosine is higher, the columns missed only what all
