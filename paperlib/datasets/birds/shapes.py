@@ -15,19 +15,17 @@ from paperlib.datasets.birds.species import COLOURS, COLUMNS, PARTS, Species, lo
 FINE = 16  # control points are kept in sixteenths of a unit
 FEET = (560, 846)
 LAYERS = ("under", "body", "wing", "over")
-# One row a shape, in the order of painting within a layer: layer, column of the species' table, the styles that have it
-# (- for all), colour (see `_colours`): outline. An outline is a curve x,y x,y*, where * marks a corner, or one of FORMS
-# at each place. The first shapes of "body" and "wing" are stencils: what follows may overshoot them, and is cut.
+# In the order of painting within a layer: layer, column of the species' table, the styles that have it (- for all),
+# colour (see `_colours`) and outline; | and more of these two may follow. An outline is a curve x,y x,y*, where * is a
+# corner, or one of FORMS at each place. The first of "body" and "wing" are stencils: what follows is cut by them.
 SHAPES = """
 under tail notched,edged,barred own: 350,520* 62,690* 104,716* 88,752* 340,664*
-under tail long own: 350,520* -70,748* -66,806* -20,822* 340,664*
-under tail short own: 350,520* 168,622* 160,668* 190,696* 340,664*
 under tail forked own: 350,520* 46,640* 30,682* 190,690* 58,768* 86,806* 340,664*
+under tail notched,forked shade: stroke 330,590,105,676,8,12
 under tail edged white: stroke 300,668,90,744,26,40
 under tail barred shade: stroke 98,664,132,742,22,22 153,637,187,715,22,22 208,609,242,687,22,22 263,582,297,660,22,22
-under tail notched,forked shade: stroke 330,590,105,676,8,12
-under tail long shade: stroke 330,590,-50,720,8,12
-under tail short shade: stroke 330,590,175,656,8,12
+under tail long own: 350,520* -70,748* -66,806* -20,822* 340,664* | shade: stroke 330,590,-50,720,8,12
+under tail short own: 350,520* 168,622* 160,668* 190,696* 340,664* | shade: stroke 330,590,175,656,8,12
 under legs - shade: stroke 504,730,478,782,34,28 476,774,500,842,28,26
     500,834,454,850,26,16 500,834,548,850,26,16 500,834,576,850,26,16
 under belly - own: 550,700 534,744 496,770 466,750 450,700
@@ -55,31 +53,22 @@ body eye - brow: 890,262 800,232 730,230 650,266 584,350* 600,374 660,318 736,28
 body eye - line: 890,296 800,280 736,284 660,322 604,376* 670,356 740,322 810,322 890,326
 body eye mask own: 890,280 770,250 660,290 604,370* 690,362 770,352 890,350
 over eye ring own: disc 770,298,40
-over eye - lid: disc 770,298,29
-over eye - pupil: disc 771,298,24
-over eye - glint: disc 779,289,8
+over eye - lid: disc 770,298,29 | pupil: disc 771,298,24 | glint: disc 779,289,8
 wing wing - edge: 640,428 690,470 694,540 640,606 540,642 400,652 280,650 150,662* 250,596 350,520 470,440 570,408
 wing wing - own: 720,400 520,380 430,440 480,560 560,640 720,620
-wing wing - quill: stroke 440,480,230,622,14,7
-wing wing - shade: stroke 440,496,230,632,14,7
-wing wing - quill: stroke 470,540,210,640,14,7
-wing wing - shade: stroke 470,556,210,650,14,7
-wing wing - quill: stroke 490,590,250,652,14,7
-wing wing - shade: stroke 490,606,250,662,14,7
-wing wing - quill: stroke 500,624,330,656,14,7
-wing wing - shade: stroke 500,640,330,666,14,7
+wing wing - quill: stroke 440,480,230,622,14,7 | shade: stroke 440,496,230,632,14,7
+wing wing - quill: stroke 470,540,210,640,14,7 | shade: stroke 470,556,210,650,14,7
+wing wing - quill: stroke 490,590,250,652,14,7 | shade: stroke 490,606,250,662,14,7
+wing wing - quill: stroke 500,624,330,656,14,7 | shade: stroke 500,640,330,666,14,7
 wing wing_bars patch own: 610,410 672,420 720,490 690,548 610,538 566,480
 wing wing_bars plain,double own: 556,390 600,390 586,460 606,540 660,640 604,668 556,560 540,470
 wing wing_bars plain,double,single own: 452,412 496,412 482,482 502,562 556,662 500,690 452,582 436,492
 over beak conical own: 840,282* 915,300 972,352* 915,386 848,398*
-over beak thin own: 850,316* 920,326 1000,360* 920,366 850,372*
+over beak thin own: 850,316* 920,326 1000,360* 920,366 850,372* | shade: stroke 842,350,960,354,12,4
 over beak hooked own: 842,282* 920,286 972,330 962,400* 930,366 850,400*
-over beak dagger own: 842,288* 920,302 1050,352* 920,376 848,396*
-over beak stout own: 838,274* 940,288 1016,364* 930,392 846,404*
+over beak dagger own: 842,288* 920,302 1050,352* 920,376 848,396* | shade: stroke 842,350,1020,354,12,4
+over beak stout own: 838,274* 940,288 1016,364* 930,392 846,404* | shade: stroke 842,350,985,354,12,4
 over beak conical,hooked shade: stroke 842,350,945,354,12,4
-over beak thin shade: stroke 842,350,960,354,12,4
-over beak dagger shade: stroke 842,350,1020,354,12,4
-over beak stout shade: stroke 842,350,985,354,12,4
 """
 
 
@@ -148,11 +137,11 @@ def _rows(bird: Species) -> list[tuple]:
     """The bird's own rows of SHAPES as (layer, part, colour, ring), in painting order."""
     found = []
     for row in re.sub(r"\n +", " ", SHAPES.strip()).splitlines():
-        head, outline = row.split(": ")
-        layer, column, styles, colour = head.split()
+        layer, column, styles, shapes = row.split(maxsplit=3)
         if styles == "-" or look(bird, column)[1] in styles.split(","):
-            found += [(LAYERS.index(layer), 1 + COLUMNS.index(column), _colours(bird, column)[colour], ring)
-                      for ring in _rings(outline)]
+            for colour, outline in (shape.split(": ") for shape in shapes.split(" | ")):
+                found += [(LAYERS.index(layer), 1 + COLUMNS.index(column), _colours(bird, column)[colour], ring)
+                          for ring in _rings(outline)]
     return sorted(found, key=lambda shape: shape[0])  # stable: within a layer the order stays
 
 
@@ -166,16 +155,11 @@ def shapes_of(bird: Species) -> dict[str, np.ndarray]:
     layer, part, rgb, rings = zip(*_rows(bird), strict=True)
     points, count = np.concatenate([np.array(ring, dtype=np.int64) for ring in rings]), np.array([*map(len, rings)])
     legs = np.repeat(np.array(part) == PARTS.index("legs"), count)
-    head = _head_weight(points)
+    # The weight with which a point follows the head: 0 on the body, rising along the neck, to 16.
+    head = np.clip(((points[:, 0] - 620 * FINE) * 4 + (470 * FINE - points[:, 1]) * 5) // (50 * FINE), 0, 16)
     depth, large = BUILDS[bird.build]
     neck, middle = np.array([690, 370]) * FINE, np.array([540, 560]) * FINE
     points += (points - neck) * (large - 16) * head[:, None] // 256
     points[:, 1] += np.where(legs, 0, (points[:, 1] - middle[1]) * (depth - 16) * (16 - head) // 256)
     return {"points": points, "count": count, "layer": np.array(layer), "part": np.array(part),
             "rgb": np.array(rgb, dtype=np.int64), "head": head, "legs": legs}
-
-
-def _head_weight(points: np.ndarray) -> np.ndarray:
-    """Weight with which a point follows the head's nod: 0 on the body, rising along the neck, to 16. (N, 2) -> (N,)"""
-    along = (points[:, 0] - 620 * FINE) * 4 + (470 * FINE - points[:, 1]) * 5
-    return np.clip(along // (50 * FINE), 0, 16)

@@ -2,10 +2,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS = ("background", "crown", "face", "eye", "beak", "throat", "breast", "belly", "back", "wing", "wing bars", "tail",
          "legs")
@@ -104,8 +100,8 @@ def species_of(number: int) -> Species:
     return SPECIES[number]
 
 
-def table() -> pd.DataFrame:
-    """The attributes of all species: one row per species, one column per part, `build` last."""
+def table():
+    """The attributes of all species as a pandas.DataFrame: one row per species, one column per part, `build` last."""
     import pandas as pd  # here, for only who asks for the table needs it
     return pd.DataFrame([vars(s) for s in SPECIES]).rename(columns={"wing_bars": "wing bars"})
 
