@@ -194,8 +194,9 @@ def shared(study):
 
 without_mean = {study.dataset: shared(study) for study in studies}
 words = ("as it is", "less the mean")
-pd.concat({(study.data.title, word): pd.DataFrame(rows, index=WORDS).T for study in studies
-           for word, rows in zip(words, without_mean[study.dataset], strict=True)}, axis=1).map("{:.2f}".format).replace("nan", "")
+both = pd.concat({(study.data.title, word): pd.DataFrame(rows, index=WORDS).T for study in studies
+                  for word, rows in zip(words, without_mean[study.dataset], strict=True)}, axis=1)
+both.map("{:.2f}".format).replace("nan", "")
 
 # %% [markdown]
 # *CNN, moved* is the same classifier as *CNN*: as far as its *class* cosine is higher, the columns missed only what all
