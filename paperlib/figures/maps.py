@@ -140,6 +140,23 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
     return figure
 
 
+def beside(picture, maps: dict, label: str, centred: bool = False) -> Figure:
+    """A picture (3, H, W) uint8 and beside it maps (h, w) by their titles, all on one scale, with their means below.
+
+    The scale is about zero; centred: about each map's own mean, higher red, lower blue.
+    """
+    drawn = [array(m) - centred * array(m).mean() for m in maps.values()]
+    limit = max(spread(m) if centred else float(np.abs(m).max()) for m in maps.values())
+    figure, axes = plt.subplots(1, len(maps) + 1, figsize=(2 * len(maps) + 2.8, 2.7), layout="constrained")
+    show(axes[0], picture, "the picture")
+    for axis, title, each, m in zip(axes[1:], maps, maps.values(), drawn, strict=True):
+        image = overlay(axis, picture, m, limit)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel(f"mean {array(each).mean():.2f}", fontsize=8)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15)
+    return figure
+
+
 def concept_rows(pictures, maps: dict[str, list]) -> Figure:
     """Concept maps of several explainers on the same pictures: a row per explainer, a column per picture.
 
