@@ -37,10 +37,15 @@ from torch.nn.functional import interpolate
 from paperlib import figures
 from paperlib.comparison.scores import interval
 from paperlib.concepts import composite, readings
+from paperlib.kmex import KMEx
 from paperlib.measures import TABLE2, over_runs
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import n_runs, open_studies
 
 studies, runs = open_studies(globals()), n_runs(globals())
+
+# %%
+opening("04")
 
 # %% [markdown]
 # ## Six ways to a class
@@ -228,7 +233,9 @@ numbers = {name: {"winner": study.data.classes[ballots[name][1][i]],
 path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.labels[i]], **numbers}, study, out)
 
 # %% [markdown]
-# VOTE
+# B4's few cells are mostly of one colour. B234's are of many: the correct class holds a part of the bird, other
+# species the rest, and the grass, sky or water goes to whichever species' prototype of it is nearest. Without the
+# factor the colour of the correct class comes back.
 #
 # ## Who votes for what
 #
@@ -254,7 +261,10 @@ correct = {study.data.title: {name: correct_cells(study, voted) for name, (voted
 pd.concat({title: pd.DataFrame(rows).T.round(0) for title, rows in correct.items()}, axis=1)
 
 # %% [markdown]
-# CORRECT
+# Read down a column: with the factor, the shallower the blocks, the fewer cells vote for the correct class, on the bird
+# and off it. It is not that these cells do not know. A row of B234 holds the last block's channels, too, brought to its
+# resolution (eq. 7), the very ones that B4 votes with. So what the class needs is in each row, and the last line says
+# that it can be heard. Something drowns it.
 #
 # ## Who is heard: the factor $1/D_b$
 #
@@ -300,7 +310,9 @@ first = {study.data.title: {name: each[study.data.title][0][name]["test"] for na
 pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 
 # %% [markdown]
-# FREED
+# How far the row without the factor rises above B234, and how near it comes to B4, is how much of the loss is the
+# factor's. What remains is the shallow blocks' share of the distance at equal length: they tell grass from sky in every
+# species alike.
 #
 # All test accuracies of the first run in one picture, with two errors on both sides:
 
@@ -318,6 +330,38 @@ found = {name: {title: each.get(name, (np.nan,) * 3) for title, each in measured
 figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
 
 # %% [markdown]
+# The two rows to compare are B234 with and without the factor; the intervals say whether the difference is more than
+# luck with pictures.
+#
+# ## A part of the pictures is enough
+#
+# k-means does not scale to very large data sets; the paper's "preliminary results suggest that performance remains
+# stable on subsets of the training data" (section 6). Here KMEx and B4 are fitted on all training pictures of the
+# first network, on half and on a quarter of them, drawn class by class, as far as a class has enough for its
+# prototypes.
+
+# %%
+PARTS = {"all": 1, "half": 2, "quarter": 4}
+
+def on_a_part(study):
+    """KMEx and B4 -> part of the training pictures -> test accuracy in percent"""
+    (Z, y), test, found = study.embeddings("train"), study.embeddings("test"), {"KMEx": {}, "B4": {}}
+    fewest, few = np.bincount(y).min(), min(5, study.k)
+    for name, part in PARTS.items():
+        some = study.sample(fewest // part if part > 1 else 0)
+        if fewest // part >= few:
+            found["KMEx"][name] = 100 * KMEx(few, random_state=study.seed).fit(Z[some], y[some]).score(*test)
+        if fewest // part >= study.k and part < 4:
+            choice = {"part": (int(fewest // part), 0)} if part > 1 else {}
+            found["B4"][name] = 100 * study.evaluate(1, **choice)["accuracy"]
+    return found
+
+on_parts = {study.data.title: on_a_part(study) for study in studies}
+pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axis=1).round(1).fillna("")
+
+# %% [markdown]
+# Centroids are means: half of the pictures give nearly the same ones.
+#
 # ## What fitting costs
 #
 # Classes are clustered one at a time, so the rows of one class are all that lies in memory at once.
@@ -341,7 +385,8 @@ pd.DataFrame(costs).T.round(1).astype(whole)
 for study in studies:
     title = study.data.title
     numbers = {"table2": table[title], "runs": each[title], "voting": votes[title], "correct cells": correct[title],
-               "variants": extra[title], "kmex": kmex_costs[title]}
+               "variants": extra[title], "kmex": kmex_costs[title],
+               "parts": on_parts[title]}
     figures.keep(figure if study is studies[-1] else None, "table2", numbers, study, out)
 short = {title: {name.replace("K/C=", ""): row["test"] for name, row in rows.items() if name != "KMEx (K/C=1)"}
          for title, rows in table.items()}
@@ -349,6 +394,12 @@ print("test accuracy, %", pd.DataFrame(short).T.round(1).to_string(), sep="\n")
 for title, rows in first.items():
     (name, value), free = list(rows.items())[-1], list(extra[title].values())[0]
     print(f"{title}, first run: {name} {value:.1f}, without 1/D_b {free:.1f}")
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("04", out, studies)
 
 # %% [markdown]
 # ## Summary
