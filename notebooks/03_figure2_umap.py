@@ -114,9 +114,9 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
                          on_map["triangles"], squares, [study.data.classes[c] for c in classes])
 
 # %% [markdown]
-# On the right, squares lie within their clusters, and where two species share a cluster, in the shared one. On the left,
-# triangles lie in their own clusters, too, though the paper's were "rarely near"; crosses lie together in a few places,
-# far from most of their classes.
+# On the right, squares lie within their clusters, and where two species share a cluster, in the shared one. On the
+# left, triangles lie in their own clusters, too, though the paper's were "rarely near"; crosses lie together in a few
+# places, far from most of their classes.
 #
 # On the map, how many marks have a training picture of their own class as the nearest?
 
@@ -147,8 +147,8 @@ def strays(name):
 strays("squares")
 
 # %% [markdown]
-# A square in a foreign cluster is no fault of k-means. Its class and the other differ in a part or two, their embeddings
-# overlap, and UMAP puts what is close among both. The last column tells whether only the map has moved it.
+# A square in a foreign cluster is no fault of k-means. Its class and the other differ in a part or two, their
+# embeddings overlap, and UMAP puts what is close among both. The last column tells whether only the map has moved it.
 #
 # ## What UMAP does to a point that is far away
 #
