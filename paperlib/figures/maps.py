@@ -140,6 +140,23 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
     return figure
 
 
+def concept_rows(pictures, maps: dict[str, list]) -> Figure:
+    """Concept maps of several explainers on the same pictures: a row per explainer, a column per picture.
+
+    pictures (3, H, W) uint8; maps[name] holds a map (h, w) per picture, of numbers from 0; colours are each row's own.
+    """
+    n = len(pictures)
+    figure, axes = plt.subplots(len(maps) + 1, n, figsize=(1.5 * n + 1.0, 1.5 * len(maps) + 1.5), squeeze=False,
+                                layout="constrained")
+    for i, picture in enumerate(pictures):
+        show(axes[0, i], picture)
+        for axis, each in zip(axes[1:, i], maps.values(), strict=True):
+            segments(axis, picture, each[i], {k: CONCEPTS[k % 10] for k in np.unique(array(each[i])).tolist()})
+    for axis, name in zip(axes[:, 0], ["", *maps], strict=True):
+        axis.set_ylabel(textwrap.fill(name, 12), fontsize=9, rotation=0, ha="right", va="center")
+    return figure
+
+
 def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
     """Attribution maps less their own mean, all on one scale: higher (red) and lower (blue) than the picture's average.
 
