@@ -53,8 +53,8 @@ opening("04")
 # - **CNN**: the network itself, the largest logit $z \cdot c_j$ (eq. 2).
 # - **KMEx**: the class of the centroid nearest to the embedding $z$ (section 3.2), with one or $K/C$ centroids per
 #   class.
-# - **B4, B34, B234**: each cell of the composite features $q_h$ (eq. 8) takes the nearest of all $K$ prototypes (eq.
-#   9), and the class with most cells wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last three.
+# - **B4, B34, B234**: each cell of the composite features $q_h$ (eq. 8) takes the nearest of all $K$ prototypes
+#   (eq. 9), and the class with most cells wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last three.
 # - **ProtoPNet**: the baseline. The similarity of its best patch to each of the $K$ prototypes goes through a linear
 #   layer.
 #
@@ -112,8 +112,9 @@ ours = {study.data.title: shown(study) for study in studies}
 pd.concat({**ours, **published}, axis=1).reindex(next(iter(ours.values())).index).astype(float).round(1).fillna("")
 
 # %% [markdown]
-# Levels differ with data and network. What can be compared is the gap to the CNN. The paper's own gaps differ: its B4,
-# said to match the backbone, loses 3.9 points on CUB-200, and its B234 between 0.9 (MNIST) and 26.3 (CUB-200).
+# Levels differ with data and network. What can be compared is the gap to the CNN. The paper's own gaps differ from data
+# set to data set: its B4 matches the backbone on MNIST and loses on CUB-200, and B234 loses little on MNIST and much on
+# CUB-200.
 
 # %%
 def gaps(study):
@@ -134,8 +135,8 @@ pd.concat({study.data.title: gaps(study) for study in studies}, axis=1)
 # the two accuracies as independent; they share their pictures, so it is on the safe side. What another *training* would
 # change is not in it, but in *sd* above.
 #
-# For KMEx, which the paper says costs nothing, here is the difference picture by picture, over all runs, with an
-# interval (bootstrap over pictures, 95 %):
+# For KMEx, which the paper says costs nothing, here is the difference picture by picture, over all runs, with its
+# 95 % interval (bootstrap over pictures):
 
 # %%
 def cost_of_kmex(study, k):
@@ -154,11 +155,10 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in kmex_costs.items()}, a
 # %% [markdown]
 # ### How ProtoPNet was trained
 #
-# The baseline hangs on its schedule. The official settings ask for 1,000 epochs; their author advised stopping by
-# epoch 50. Ours are shorter: 31 epochs for the paper's data sets, which hold the first three pushes onto patches, and
-# a few for `digits` and the drawn data sets, which start from the trained CNN (`protopnet_epochs` changes the number).
-# The learning rates fall as the official file's did under the PyTorch of its day. Under today's `StepLR` the same file
-# would run joint epochs 9, 14, 19, 24 and 29 at a tenth of that rate.
+# The baseline hangs on its schedule. The official settings ask for a thousand epochs; their author advised stopping
+# much earlier. Ours are shorter still: for the paper's data sets they hold the first three pushes onto patches, and for
+# `digits` and the drawn data sets, which start from the trained CNN, a few epochs (`protopnet_epochs` changes the
+# number).
 
 # %%
 trainings = {}
@@ -172,7 +172,7 @@ for study in studies:
 pd.DataFrame(trainings)
 
 # %% [markdown]
-# Tables 1 (notebook 02) and 2 show means over runs. All that follows looks at the first run.
+# Table 2, as Table 1 in notebook 02, shows means over runs. All that follows looks at the first run.
 #
 # ## How a map votes
 #
@@ -270,9 +270,10 @@ pd.concat({title: pd.DataFrame(rows).T.round(0) for title, rows in correct.items
 #
 # Eq. 8 divides each block's row $u^{(b)}$ by $D_b \|u^{(b)}\|$, which gives it the length $1/D_b$, with $D_b$ its
 # number of channels. Deep blocks have more channels, so the rows of shallow blocks are longer. A distance adds
-# *squares*: in a ResNet18 or ResNet34, `layer2` with 128 channels weighs 4 times `layer4` with 512, and 16 times in
-# the squared distance. `variance` is the share of each block in the variance of $q_h$ over cells and pictures, which
-# is what k-means divides up; `no factor` is the same with all blocks of length 1.
+# *squares*: in a ResNet the channels double from block to block, so that `layer2` is four times as long as `layer4`,
+# and weighs sixteen times as much in the squared distance. `variance` is the share of each block in the variance of
+# $q_h$ over cells and pictures, which is what k-means divides up; `no factor` is the same with all blocks of equal
+# length.
 
 # %%
 def parts(study):

@@ -175,7 +175,7 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 #   lower. Each map has a scale of its own;
 # - the **prototypes**: the training picture that each comes from, the patch in the box. Frame and number are those on
 #   the map, and the percentage is the concept's *share of the evidence*: its cells times their mean score, divided by
-#   the sum over the map. The largest share comes first; those with 0 % are not on the map.
+#   the sum over the map. The largest share comes first; those without are not on the map.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -308,8 +308,8 @@ if study.dataset == "birds":
 # A row per picture, all maps on one scale. With other marks the red leaves the marks, and the evidence for the species
 # falls; another background moves the map much less.
 #
-# One picture proves nothing. From here on each number is a mean over up to 100 test pictures, evenly taken from the
-# test set.
+# One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
+# the test set.
 
 # %%
 def look(study, most=100):
