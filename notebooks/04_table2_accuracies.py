@@ -54,7 +54,8 @@ opening("04")
 # - **KMEx**: the class of the centroid nearest to the embedding $z$ (section 3.2), with one or $K/C$ centroids per
 #   class.
 # - **B4, B34, B234**: each cell of the composite features $q_h$ (eq. 8) takes the nearest of all $K$ prototypes
-#   (eq. 9), and the class with most cells wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last three.
+#   (eq. 9), and the class with most cells wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last
+#   three.
 # - **ProtoPNet**: the baseline. The similarity of its best patch to each of the $K$ prototypes goes through a linear
 #   layer.
 #
@@ -109,7 +110,8 @@ published = {f"paper, {data}": pd.DataFrame(
     {"KMEx (K/C=5)" if model == "KMEx" else model: row[data] for model, row in TABLE2.items()},
     index=["train", "test"]).T for data in ("mnist", "stl10", "cub200")}
 ours = {study.data.title: shown(study) for study in studies}
-pd.concat({**ours, **published}, axis=1).reindex(next(iter(ours.values())).index).astype(float).round(1).fillna("")
+together = pd.concat({**ours, **published}, axis=1).reindex(ours[studies[-1].data.title].index).astype(float)
+together.round(1).astype(object).fillna("")
 
 # %% [markdown]
 # Levels differ with data and network. What can be compared is the gap to the CNN. The paper's own gaps differ from data
@@ -358,7 +360,7 @@ def on_a_part(study):
     return found
 
 on_parts = {study.data.title: on_a_part(study) for study in studies}
-pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axis=1).round(1).fillna("")
+pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axis=1).round(1).astype(object).fillna("")
 
 # %% [markdown]
 # Centroids are means: half of the pictures give nearly the same ones.

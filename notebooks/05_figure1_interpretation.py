@@ -415,7 +415,7 @@ def summarised(found):
 # %%
 overlaps = {study.dataset: summarised(part_overlap(study)) for study in studies if study.data.test.masks is not None}
 rows = {(study.data.title, name): row for study in studies for name, row in overlaps.get(study.dataset, {}).items()}
-pd.DataFrame(rows).T.round(3).fillna("") if rows else None
+pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
 # A map is worth something to the parts where it beats *swapped*; how near it comes to the *ceiling* says how much of
