@@ -297,15 +297,14 @@ pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, "variance %": 
 # The row to read is the last block's, which knows the class best: how much of the variance it has with the factor, and
 # how much without.
 #
-# If the factor is what silences the last block, B234 without it must do better. Here is that row, and another for eq.
-# 10's other reading: the class of the single most frequent *prototype* (`vote="cluster"`; the paper says both).
+# If the factor is what silences the last block, B234 without it must do better. (Eq. 10 has another reading, too: the
+# class of the single most frequent *prototype*. Notebook 06 measures it.)
 
 # %%
 def variants(study):
     """name -> test accuracy in percent"""
     name, depth = list(depths(study).items())[-1]
-    choices = {f"{name} without 1/D_b": {"block_weight": "none"}, f"{name}, vote of the cluster": {"vote": "cluster"}}
-    return {word: 100 * study.evaluate(depth, **choice)["accuracy"] for word, choice in choices.items()}
+    return {f"{name} without 1/D_b": 100 * study.evaluate(depth, block_weight="none")["accuracy"]}
 
 extra = {study.data.title: variants(study) for study in studies}
 first = {study.data.title: {name: each[study.data.title][0][name]["test"] for name in depths(study)}

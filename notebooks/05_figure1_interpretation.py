@@ -393,7 +393,7 @@ def oracle(mask, size):
 def part_overlap(study):
     """name of the explainer -> mean best IoU of a picture's parts (3, n): with its map, a swapped one, the best one"""
     features, c, looked = seen[study.dataset]
-    masks, found = study.data.test.masks[looked], {}
+    masks, found = study.data.test.masks[looked][:, ::2, ::2], {}  # every other pixel will do
     for e in study.explainers():
         maps = e.maps_from_features(features, c).cpu()
         kinds = maps, maps.roll(len(maps) // 2, 0), [oracle(mask, e.resolution_) for mask in masks]
