@@ -101,7 +101,7 @@ def number_segment(axis, picture, where: np.ndarray, number: int) -> None:
     if len(cells):
         y, x = cells[np.square(cells - cells.mean(0)).sum(1).argmin()]
         dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
-        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=9, ha="center",
+        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=8, ha="center",
                   va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
 
 
