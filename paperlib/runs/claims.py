@@ -25,12 +25,14 @@ import os
 import re
 import string
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from paperlib.datasets.load import LOADERS
 from paperlib.runs.quantities import ClaimError, Missing, Records, check, check_formula, fill, formula, records, values
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -119,6 +121,8 @@ def _claim(notebook: str, entry: Mapping) -> Claim:
                       **({"says": ours} if ours else paper), **given)
     except TypeError as error:
         raise ClaimError(f"{who} has other fields than it must: {error}.") from error
+    for name in set(claim.on) - {"any", *LOADERS}:
+        raise ClaimError(f"{who} speaks of the data set {name!r}; there are any, {', '.join(LOADERS)}.")
     try:
         names = check(claim.quantity)
         check_formula(claim.holds, names)
@@ -166,9 +170,9 @@ def changed(judged: Iterable[Judged], before: Iterable[Judged]) -> list[Judged]:
 
 def summary(judged: Collection[Judged]) -> str:
     """How many claims hold, in one line."""
-    measured = [each for each in judged if each.verdict != UNMEASURED]
-    held, left = sum(each.verdict == HOLDS for each in measured), len(judged) - len(measured)
-    return f"{held} of {len(measured)} claims hold here" + f"; {left} were not measured in this run" * bool(left)
+    count = Counter(each.verdict for each in judged)
+    return f"{count[HOLDS]} of {count[HOLDS] + count[FAILS]} claims hold here" + (
+        f"; {count[UNMEASURED]} were not measured in this run" * bool(count[UNMEASURED]))
 
 
 # What a notebook shows
