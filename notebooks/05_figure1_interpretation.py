@@ -34,7 +34,9 @@ from torch.nn.functional import interpolate, normalize
 
 from paperlib import figures
 from paperlib.attribution import attribute, refine, upsample, upstream
+from paperlib.comparison.scores import interval, part_match
 from paperlib.concepts import assign, composite, concepts_per_map
+from paperlib.datasets import birds
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import predicted_class
 
@@ -159,92 +161,142 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 # %% [markdown]
 # ## Figure 1
 #
-# One column per depth. The map on top is among the prototypes of the predicted class; below it is the training patch
-# nearest to each prototype, framed in the colour that it has on the map, with the share of the map that it holds and
-# its mean attribution. The box inside a patch is the cell of the map that came nearest; where there is none, as for B4,
-# the patch is that cell. Then comes the map among all $K$ prototypes. At the bottom is the attribution, with zero in
-# white: B4's is eq. 11 as it is, the later ones are averaged over segments.
+# A figure per picture. On top, the picture and the **votes**: the share of cells whose nearest prototype, among all
+# $K$, is of each class (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the
+# paper, then B34. In a band, from the left:
+#
+# - the **concept map** among the $K/C$ prototypes of the predicted class;
+# - the **attribution** (eq. 11 and its way upstream) less its own mean: red is higher than the average cell, blue
+#   lower. Each map has a scale of its own;
+# - the **prototypes**: the training picture that each comes from, the patch in the box. Frame and number are those on
+#   the map, and the percentage is the concept's *share of the evidence*: its cells times their mean score, divided by
+#   the sum over the map. The largest share comes first; those with 0 % are not on the map.
 
 # %%
 explained = [study.explain(i) for i in chosen]
 for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict=True), 1):
-    figure = figures.figure1(study.data.test.pixels(i), columns, title, names[predicted[i]])
+    order = [columns[j] for j in (0, 2, 1) if j < len(columns)]
+    figure = figures.figure1(study.data.test.pixels(i), order, title, names)
     numbers = {"picture": i, "label": names[y[i]], "predicted": names[predicted[i]], **{
-        column["name"]: {key: column[key] for key in ("predicted", "everyone", "attribution")} for column in columns}}
+        column["name"]: {key: column[key] for key in ("predicted", "everyone", "attribution", "shares")}
+        for column in columns}}
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# In numbers, at the finest depth: first the concept that matters most on the map among the predicted class, then how
-# the map among all $K$ votes (eq. 10).
+# READING
+#
+# ## The same in numbers
+#
+# For each map: the concept with the largest share of the evidence, the share of the cells that it holds, and its score
+# against the mean of the map. For the drawn birds, masks also tell what the concept lies on.
 
 # %%
-def reading(column, prediction):
-    """The concept with the highest mean attribution, and how the map among all K votes."""
-    mine = [k for k, *_ in column["patches"]]
-    where = {n: column["predicted"] == k for n, k in enumerate(mine, 1) if (column["predicted"] == k).any()}
-    scores = {n: float(column["attribution"][cells].mean()) for n, cells in where.items()}
-    best = max(scores, key=scores.get)
-    votes = (column["everyone"].flatten() // len(mine)).bincount(minlength=len(names)) / column["everyone"].numel()
-    return {"most important concept": best, "its share of the map": f"{where[best].double().mean():.0%}",
-            "its score per cell": f"{scores[best]:.3g}", "lowest score": f"{min(scores.values()):.3g}",
-            f"votes for the prediction, of all {column['K']}": f"{votes[prediction]:.0%}",
-            "most votes": f"{votes.max():.0%}", "go to": names[int(votes.argmax())]}
+def lies_on(where, i):
+    """The part of the bird, or the background, under most pixels of a concept's cells (h, w), and its share."""
+    mask = study.data.test.masks[i]
+    under = upsample(where[None].float(), mask.shape, "nearest")[0] > 0
+    counts = mask[under].long().bincount()
+    part = "background" if counts.argmax() == 0 else birds.PARTS[int(counts.argmax())]
+    return f"{part}, {counts.max() / counts.sum():.0%}"
 
-pd.DataFrame({f"picture {i} ({names[y[i]]})": {"predicted": names[predicted[i]], **reading(columns[-1], predicted[i])}
-              for i, columns in zip(chosen, explained, strict=True)})
+# %%
+def reading(column, i):
+    """What one explainer says of picture i: its leading concept, and how its map among all K votes."""
+    k, share = max(column["shares"].items(), key=lambda item: item[1])
+    where, att = column["predicted"] == k, column["attribution"]
+    votes = (column["everyone"].flatten() // len(column["patches"])).bincount(minlength=len(names)).double()
+    votes /= votes.sum()
+    row = {"largest share of the evidence": f"{share:.0%}", "its cells": f"{where.double().mean():.0%}",
+           "its score / mean": f"{float(att[where].mean() / att.mean()):.2f}",
+           "votes for the prediction": f"{votes[column['class']]:.0%}", "most votes": f"{votes.max():.0%}",
+           "go to": names[int(votes.argmax())]}
+    return {"lies on": lies_on(where, i), **row} if study.dataset == "birds" else row
+
+readings = {(f"picture {i}", column["name"]): reading(column, i)
+            for i, columns in zip(chosen, explained, strict=True) for column in columns}
+pd.DataFrame(readings).T
 
 # %% [markdown]
-# Where the highest and the lowest score are equal, all concepts count the same. Where the most votes go to another
-# class than the prediction, B234 would classify the picture otherwise than the network does.
+# A concept can lead because it is large or because it scores high; *its score / mean* tells which. Where most votes go
+# to another class than the prediction, this explainer would classify the picture otherwise than the network does.
 #
-# ## The baseline's prototypes
+# ## A wrong prediction, explained
 #
-# ProtoPNet needs no search for the nearest patch: its training pushes each prototype onto the nearest patch of its own
-# class, so that a prototype *is* a patch. Here are those of the classes predicted above, a row per class, with the
-# picture that each comes from and its weight for the class.
+# The last picture is one that the network gets wrong. Evidence for the prediction alone does not say why it won; the
+# evidence for it less the evidence for the true class, $h_r \cdot (c_\text{said} - c_\text{true})$, does: its mean over
+# the cells is the gap between the two logits. For the drawn birds we also know the parts in which the two species
+# differ.
 
 # %%
-baseline, shown, captions = study.protopnet, [], []
-for each in dict.fromkeys(int(predicted[i]) for i in chosen):
-    for k, piece, _, source in study.protopnet_patches(each):
-        shown.append(piece)
-        captions.append(f"{names[each]}\n{source}, {baseline.last_layer.weight[each, k]:+.2f}")
-figure = figures.sheet(shown, captions, columns=max(study.k, 4))
-numbers = {"captions": captions, "distinct patches": study.protopnet_manifest["training"]["distinct_patches"]}
-path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
-
-# %%
-print("A patch is a cell of a {} x {} map. ".format(*baseline.map_size_.tolist())
-      + f"The {len(baseline.prototypes_)} prototypes are {numbers['distinct patches']} different patches.\n"
-      f"Test accuracy: ProtoPNet {study.protopnet_manifest['accuracy']['test']:.1%}, "
-      f"the CNN {study.manifest['accuracy']['test']:.1%}.")
+i, said, true = chosen[-1], int(predicted[chosen[-1]]), int(y[chosen[-1]])
+parts = birds.distinguishing_parts(said, true) if study.dataset == "birds" and said != true else ()
+if said != true:
+    h = net.features(study.data.test.batch([i]))[-1][0].cpu()
+    lead = torch.einsum("dhw,d->hw", h, C[:, said] - C[:, true])
+    title = f"for {names[said]} less\nfor {names[true]}"
+    pixels, where = study.data.test.pixels(i), {part: birds.PARTS.index(part) for part in parts}
+    figure = (figures.parts(pixels, study.data.test.masks[i], where, lead, title) if parts else
+              figures.evidence([pixels], [lead], [title], "evidence, in logits"))
+    figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# ## Higher and lower
+# WRONG
 #
-# In the paper's figure red and blue mean *higher and lower* importance. About zero, as above, red means *for* the class
-# and blue *against* it. There are two reasons why everything may be red. A cell of the last block can look at most of
-# the picture. And zero is arbitrary: one vector added to all columns changes no prediction, but shifts every map
-# (exercise 2 of notebook 01). Taking each map's mean away brings the contrast back.
+# A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
+# backgrounds, and with the parts above as the *other* species has them.
 
 # %%
-maps = {e.name: [columns[d]["attribution"] for columns in explained] for d, e in enumerate(explainers)}
-figure = figures.about_mean([study.data.test.pixels(i) for i in chosen], maps, titles)
-path = figures.keep(figure, "figure1_about_mean", {"pictures": chosen}, study, out)
+def said_of(i, **change):
+    """The network's class for picture i, drawn again."""
+    return names[int(net(study.data.test.redrawn(i, **change)[None])[0].argmax())]
 
-# %%
-contrast = {name: {"cells for the prediction": np.mean([float((m > 0).double().mean()) for m in each]),
-                   "range of scores / mean": np.mean([float((m.max() - m.min()) / m.mean().abs())
-                                                                    for m in each])} for name, each in maps.items()}
-pd.DataFrame(contrast).T.map("{:.0%}".format)
+if parts:
+    changes = {"as it is": {}, **{f"on {name}": {"background": b} for b, name in enumerate(birds.BACKGROUNDS)},
+               f"marked as {names[said]}": {"like": said}}
+    again = {name: said_of(i, **change) for name, change in changes.items()}
+    figures.keep(None, "figure1_wrong_redrawn", again, study, out)
+pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# The first column says how red the maps are about zero; the second, how much they tell apart. At 0 % a map is flat.
+# REDRAWN
 #
-# ## How many concepts are on a map?
+# ## Take the mark away
 #
-# So far, a few pictures. From here on each number is a mean over up to 100 test pictures, evenly taken from the test
-# set.
+# Now a picture that the network gets right, with two changes whose right answer is known. *Marked as the runner-up*:
+# the parts that tell the two species apart are drawn as on the runner-up, so that the bird *is* one now. *Another
+# background*: the bird is what it was. What do the explanations for the first prediction do?
+
+# %%
+def changed(i, rival):
+    """name -> picture i (3, H, W) uint8 as it is, marked as the species `rival`, and on the next background"""
+    test = study.data.test
+    other = (int(test.backgrounds[i]) + 1) % len(birds.BACKGROUNDS)
+    return {"as it is": test.pixels(i), "marked as the runner-up": test.redrawn_pixels(i, like=rival),
+            "another background": test.redrawn_pixels(i, background=other)}
+
+def maps_for(pixels, c):
+    """name -> attribution maps (n, h, w) of pictures (n, 3, H, W) uint8 for the classes c (n,); and their logits"""
+    features = net.features(study.data.test.normalise(pixels))
+    logits = net.classify(features[-1].mean((2, 3)))
+    return upstream(features, net.C, explainers, c), logits
+
+# %%
+if study.dataset == "birds":
+    i, c = chosen[0], int(predicted[chosen[0]])
+    logits = net(study.data.test.batch([i]))[0]
+    rival = int(logits.argsort(descending=True)[1])
+    pixels = changed(i, rival)
+    maps, logits = maps_for(torch.stack(list(pixels.values())), torch.full((len(pixels),), c))
+    titles = [f"{name}: {names[int(row.argmax())]}" for name, row in zip(pixels, logits, strict=True)]
+    figure = figures.about_mean(list(pixels.values()), {name: list(att) for name, att in maps.items()}, titles)
+    figures.keep(figure, "figure1_redrawn", {"picture": i, "rival": names[rival], "logits": logits[:, [c, rival]]},
+                 study, out)
+
+# %% [markdown]
+# SEEN
+#
+# One picture proves nothing. From here on each number is a mean over up to 100 test pictures, evenly taken from the
+# test set.
 
 # %%
 def look(study, most=100):
@@ -255,6 +307,92 @@ def look(study, most=100):
     return features, predicted_class(study.trained, features), looked
 
 seen = {study.dataset: look(study) for study in studies}
+
+# %% [markdown]
+# Each change is made on all of them. *Still so called*: the share that keeps its prediction. *Change on it*: the share
+# of the maps' change, in absolute value, that lies on the pixels that were drawn anew; *area* is their share of the
+# picture, which a change spread evenly would reach.
+
+# %%
+def consequences(share=0.02):
+    """change -> what it does to predictions and maps; `share` of a colour's range counts as drawn anew"""
+    features, c, looked = seen[study.dataset]
+    rivals = net.classify(features[-1].mean((2, 3))).argsort(1, descending=True)[:, 1].tolist()
+    drawn = [changed(int(i), rival) for i, rival in zip(looked, rivals, strict=True)]
+    first = torch.stack([each["as it is"] for each in drawn])
+    before, found = upstream(features, net.C, explainers, c), {}
+    for name in ("marked as the runner-up", "another background"):
+        after, logits = maps_for(pixels := torch.stack([each[name] for each in drawn]), c)
+        anew = ((pixels.float() - first.float()).abs().amax(1) > 255 * share).double()
+        row = {"still so called": float((logits.argmax(1).cpu() == c.cpu()).double().mean()),
+               "area": float(anew.mean())}
+        moved = {e: upsample((after[e] - before[e]).abs().double(), anew.shape[1:], "nearest").cpu() for e in after}
+        found[name] = row | {f"change on it, {e}": float(((m * anew).sum((1, 2)) / m.sum((1, 2))).mean())
+                             for e, m in moved.items()}
+    return found
+
+effects = consequences() if study.dataset == "birds" else {}
+if effects:
+    figures.keep(None, "figure1_effects", effects, study, out)
+pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
+
+# %% [markdown]
+# EFFECTS
+#
+# ## The baseline's prototypes
+#
+# ProtoPNet needs no search for the nearest patch: its training pushes each prototype onto the nearest patch of its own
+# class, so that a prototype *is* a patch. Here are those of the class predicted for the first picture, with the
+# training picture that each comes from and its weight for the class.
+
+# %%
+baseline, mine = study.protopnet, int(predicted[chosen[0]])
+found = study.protopnet_patches(mine)
+captions = [f"{source}, {baseline.last_layer.weight[mine, k]:+.2f}" for k, _, _, source in found]
+figure = figures.sheet([picture for _, picture, *_ in found], captions, columns=5, side=1.9,
+                       boxes=[box for *_, box, _ in found])
+numbers = {"class": names[mine], "captions": captions,
+           "distinct patches": study.protopnet_manifest["training"]["distinct_patches"]}
+path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
+
+# %% [markdown]
+# PROTOPNET
+#
+# ## Do concepts fit the parts?
+#
+# The masks of the drawn birds name each part. For each part of a picture, take the concept that overlaps it best
+# (intersection over union, IoU), and average over the parts. Two references stand beside it. *Swapped*: each picture is
+# given another picture's map. *Ceiling*: the best that cells of this size can do, namely a map in which each cell has
+# the part under most of its pixels.
+
+# %%
+def oracle(mask, size):
+    """The map (h, w) that gives each cell the commonest value of a mask (H, W)."""
+    h, w = size
+    cells = mask.reshape(h, mask.shape[0] // h, w, mask.shape[1] // w).transpose(1, 2).reshape(h * w, -1)
+    return cells.long().mode(1).values.view(h, w)
+
+def part_overlap(study):
+    """name of the explainer -> mean best IoU of the parts with its concepts, its interval, and two references"""
+    features, c, looked = seen[study.dataset]
+    masks, found = study.data.test.masks[looked], {}
+    for e in study.explainers():
+        maps = e.maps_from_features(features, c).cpu()
+        own, other, best = (np.array([part_match(s, mask)["IoU"] for s, mask in zip(each, masks, strict=True)])
+                            for each in (maps, maps.roll(len(maps) // 2, 0), [oracle(m, e.resolution_) for m in masks]))
+        low, high = interval(own)
+        found[e.name] = {"IoU": own.mean(), "low": low, "high": high, "swapped": other.mean(), "ceiling": best.mean()}
+    return found
+
+# %%
+overlaps = {study.dataset: part_overlap(study) for study in studies if study.data.test.masks is not None}
+rows = {(study.data.title, name): row for study in studies for name, row in overlaps.get(study.dataset, {}).items()}
+pd.DataFrame(rows).T.round(3) if rows else None
+
+# %% [markdown]
+# OVERLAP
+#
+# ## How many concepts are on a map?
 
 # %%
 def concepts_on_maps(study):
@@ -281,64 +419,28 @@ pd.DataFrame(rows).T.round(1)
 # more different values than segments. B4's is eq. 11 itself, not averaged: a value per cell.
 
 # %%
-WAYS = {"bilinear": {}, "nearest": {"mode": "nearest"}, "all K": {"segments": "all"}}
-
-def change(att, base):
-    """The largest change of a picture's mean, as a fraction of it."""
-    return float((att.mean((1, 2)) / base.mean((1, 2)) - 1).abs().max())
-
 def values(att):
     """Mean number of different values on a map, to five digits: beyond them is rounding."""
     return float(np.mean([len((one / one.abs().max()).round(decimals=5).unique()) for one in att]))
 
-# %%
-def depths(study):
+def on_the_way(study):
     """name of the explainer -> what its attribution maps have kept and lost"""
-    features, c, _ = seen[study.dataset]
-    maps = {word: upstream(features, study.trained.C, study.explainers(), c, **way) for word, way in WAYS.items()}
-    base = next(iter(maps["bilinear"].values()))
-    return {name: {"mean changes, bilinear": change(att, base),
-                   "mean changes, nearest": change(maps["nearest"][name], base),
-                   "deviation / mean": float((att.flatten(1).std(1, False) / base.mean((1, 2)).abs()).mean()),
-                   "values, among predicted": values(att), "values, among all K": values(maps["all K"][name])}
-            for name, att in maps["bilinear"].items()}
+    (features, c, _), net = seen[study.dataset], study.trained
+    maps, all_k = (upstream(features, net.C, study.explainers(), c, segments=s) for s in ("predicted", "all"))
+    base = next(iter(maps.values())).mean((1, 2))
+    return {name: {"mean changes by": float((att.mean((1, 2)) / base - 1).abs().max()),
+                   "deviation / mean": float((att.flatten(1).std(1, False) / base.abs()).mean()),
+                   "values, among predicted": values(att), "values, among all K": values(all_k[name])}
+            for name, att in maps.items()}
 
-upwards = {study.dataset: depths(study) for study in studies}
+# %%
+upwards = {study.dataset: on_the_way(study) for study in studies}
 rows = {(study.data.title, name): row for study in studies for name, row in upwards[study.dataset].items()}
 pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %% [markdown]
-# Changes of the mean near $10^{-7}$ are rounding. *Deviation / mean* is a map's contrast; where it is about zero from
-# the first row on, the last block has a single cell, and no depth can say where.
+# UPWARDS
 #
-# The logit must come back from the mean of the finest map:
-
-# %%
-def logits_back(study):
-    """The network's logits of the predicted classes, and how far those from the finest map's mean differ."""
-    (features, c, _), net = seen[study.dataset], study.trained
-    att = list(upstream(features, net.C, study.explainers(), c).values())[-1]
-    logit = net.classify(features[-1].mean((2, 3)))[torch.arange(len(c)), c]
-    back = att.mean((1, 2)) * net.C[:, c].square().sum(0) + (0 if net.bias is None else net.bias[c])
-    return {"largest difference": f"{(back - logit).abs().max():.1g}", "largest logit": f"{logit.max():.3g}"}
-
-pd.DataFrame({study.data.title: logits_back(study) for study in studies}).T
-
-# %% [markdown]
-# Each depth tells the same sum in other places. The outline gets finer, but every step is an average, and an average
-# can only flatten: no shallower map can show more contrast than the last block's. A map refined among all $K$ may have
-# as many scores as concepts: compare the last two columns.
-#
-# Does bilinear upsampling change the mean? When it doubles a map, each cell hands out its share in full, at the edges
-# too, just as in nearest mode, and ResNets double if a picture's side is a multiple of 32. From 3 cells to 5 it is
-# another matter:
-
-# %%
-bump = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]])
-pd.DataFrame({f"3 x 3 to {n} x {n}": {mode: float(upsample(bump, n, mode).mean()) for mode in ("bilinear", "nearest")}
-              for n in (6, 9, 5)}).T.rename_axis("mean of a map whose mean was 1").round(3)
-
-# %% [markdown]
 # ## Is the attribution on the object?
 #
 # Where a data set has masks, we know which pixels are the object. *On it* is the share of the positive attribution
@@ -373,25 +475,6 @@ pd.DataFrame(shares).T.round(3) if shares else None
 # An excess of more than two errors is hardly chance, and may still be small: compare it with *on it*. (Data sets
 # without masks have no row.) Read the table with the two facts from above: nearly flat maps must lie near the area,
 # and averaging flattens. It is a first look, not a comparison of attribution methods.
-#
-# ## What fitting holds in memory
-#
-# k-means runs class by class, so that the rows of one class are all that is ever held: $n_c R' D \cdot 4$ bytes for
-# $n_c$ pictures, $R'$ cells of the map and $D$ channels. (k-means makes one more copy.)
-
-# %%
-megabytes = {}
-for study in studies:
-    per_class = study.data.train.labels.bincount()
-    for e in study.explainers():
-        picture = float(np.prod(e.resolution_) * e.prototypes_.shape[1] * 4 / 1e6)
-        megabytes[study.data.title, e.name] = {"largest class, MB": int(per_class.max()) * picture,
-                                               "all classes, MB": int(per_class.sum()) * picture}
-pd.DataFrame(megabytes).T.round(1)
-
-# %% [markdown]
-# For scale: CUB-200 with a ResNet34 at 224 px holds 84 MB for B234 and a class of 30 pictures, and would hold 17 GB for
-# all 5,994 at once.
 #
 # ## The numbers, kept
 

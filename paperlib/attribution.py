@@ -51,6 +51,16 @@ def refine(att: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
     return means.gather(1, key).view_as(att)
 
 
+def shares(att: torch.Tensor, segments: torch.Tensor) -> dict[int, float]:
+    """Each segment's share of the evidence, cells times mean score: {number: share}, their sum is 1.
+
+    att (H, W) of one image, segments (H, W) whole numbers. It is the segment's share of the logit (without bias), and
+    negative where it speaks against the class.
+    """
+    total = att.double().sum()
+    return {int(k): float(att.double()[segments == k].sum() / total) for k in segments.unique()}
+
+
 def upstream(features, C, explainers, target, segments="predicted", base="raw", mode="bilinear", return_segments=False):
     """Attribution maps from depth B upstream (steps 1 to 3 after eq. 11): {"B4": (n, H, W), "B34": ..., "B234": ...}.
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from paperlib.attribution import attribute, refine, upsample, upstream
+from paperlib.attribution import attribute, refine, shares, upsample, upstream
 from paperlib.concepts import ConceptExplainer
 from paperlib.theorem1 import pool_then_classify
 
@@ -186,3 +186,8 @@ def test_a_feature_map_of_zeros_gives_zeros_and_no_nan(features, C, explainers):
         assert att.abs().max() == 0 and segments[name].min() >= K_C
     maps = upstream([*features[:-1], torch.zeros_like(features[-1])], C, explainers, 1)
     assert all(torch.isfinite(att).all() and att.abs().max() == 0 for att in maps.values())
+
+
+def test_shares_of_the_evidence_are_cells_times_score():
+    att, segments = torch.tensor([[1.0, 3.0], [2.0, -1.0]]), torch.tensor([[4, 4], [7, 9]])
+    assert shares(att, segments) == pytest.approx({4: 0.8, 7: 0.4, 9: -0.2})

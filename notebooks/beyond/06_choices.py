@@ -9,13 +9,18 @@
 # %% [markdown]
 # # The switchboard: which of the paper's open choices matter?
 #
-# **The paper claims** (section 6): "preliminary results suggest that performance remains stable on subsets of the
-# training data", and "the sustained classification performance of B4 and B234 using cluster distributions calls for
-# further investigation". Its equations also leave a reader many choices: whose norm eq. 8 divides by, which
-# interpolation eq. 7 uses, which cluster "most frequently occurring" means, and more.
+# The paper's equations leave a reader many choices: whose norm eq. 8 divides by, which interpolation eq. 7 uses, which
+# cluster "most frequently occurring" means, and more. And its section 6 leaves two remarks: "preliminary results
+# suggest that performance remains stable on subsets of the training data", and "the sustained classification
+# performance of B4 and B234 using cluster distributions calls for further investigation".
 #
-# This notebook turns one switch at a time and measures what that does to the accuracy and to the maps. It puts both
-# remarks to the test, and ends with what a reader should fix, and where nothing was seen.
+# This notebook turns one switch at a time and measures what that does to the accuracy and to the maps. Beside each
+# difference stands the smallest one that these pictures can show. Then it puts both remarks to the test.
+
+# %%
+from paperlib.runs.claims import closing, opening
+
+opening("06")
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -24,9 +29,11 @@ data_root: str = ""       # folder of downloaded data or of your own class folde
 settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
 out: str = ""             # folder for figures and numbers; empty: figures/run
 choices_train_per_class: int = 8  # training pictures per class that explainers are fitted on, few to save time; 0: all
-choices_test_per_class: int = 8   # test pictures per class that they are compared on; 0: all
+choices_test_per_class: int = 0   # test pictures per class that they are compared on; 0: all
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -34,9 +41,10 @@ import torch
 from paperlib import figures
 from paperlib.comparison import choices, pairs
 from paperlib.comparison.choices import ACCURACY, CONCEPTS, CONNECTED, DEFAULT, SAME, Board
+from paperlib.comparison.readers import readers
 from paperlib.concepts import vote
 from paperlib.measures import prototype_cosines
-from paperlib.runs.study import open_studies
+from paperlib.runs.study import n_runs, open_studies
 from paperlib.theorem1 import predicted_class
 
 pd.set_option("display.max_colwidth", None)
@@ -45,9 +53,9 @@ boards = [Board(study, choices_train_per_class, choices_test_per_class) for stud
 # %% [markdown]
 # ## The pictures
 #
-# Some forty explainers are fitted below on the same few training pictures of each class, and compared on the same test
-# pictures. So levels lie below those of notebook 04, where all training pictures are used; differences are what counts
-# here. The network is the study's own, trained on everything.
+# Some forty explainers are fitted on the same few training pictures of each class, and compared on all test pictures.
+# So levels lie below those of notebook 04, where all training pictures are used; differences are what counts here. The
+# network is the study's own.
 
 # %%
 pd.DataFrame({b.title: {"default explainer": b.name(b.default["depth"]), "fitted on, per class": b.fitted_on,
@@ -56,16 +64,14 @@ pd.DataFrame({b.title: {"default explainer": b.name(b.default["depth"]), "fitted
 # %% [markdown]
 # ## The switches
 #
-# A row for each choice, with its options. The default, first here, is the paper's or, where the paper is silent, its
-# authors' code's. Each explainer differs from the default explainer, above, in one option only.
+# A row for each choice, with its options, the default first: the paper's or, where the paper is silent, its authors'
+# code's. Each explainer differs from the default explainer, above, in one option only.
 
 # %%
-def options(board, row):
-    """The row's options, the default first."""
-    return "; ".join(sorted(board.rows[row], key=lambda option: bool(board.rows[row][option])))
-
-rows = [row for row in boards[-1].rows if row not in ("exponent", "depth") and "pictures" not in row]
-pd.DataFrame({b.title: {row: options(b, row) for row in rows} for b in boards})
+switches = [row for row in boards[-1].rows
+            if row not in ("exponent", "depth") and "pictures" not in row and "seed" not in row]
+pd.DataFrame({row: pd.Series(sorted(boards[-1].rows[row], key=lambda o: bool(boards[-1].rows[row][o])))
+              for row in switches}).T.fillna("")
 
 # %% [markdown]
 # An option is a difference in the arguments of `ConceptExplainer`, and the default is no difference:
@@ -74,13 +80,8 @@ pd.DataFrame({b.title: {row: options(b, row) for row in rows} for b in boards})
 boards[-1].rows["block weight (eq. 8)"]
 
 # %% [markdown]
-# Three more choices get sections of their own: eq. 8's factor as $D_b^e$ with any exponent $e$, the depth with and
-# without the factor, and the number of training pictures.
-#
 # Now fit and look. All explainers of one part of the pictures share one pass through the network; all of them look at
-# the same test pictures in another. What is read from each picture: whether the vote (eq. 10) is correct, how many
-# different concepts the map of eq. 9 holds, and the map among the predicted class's $K/C$ prototypes, which is the one
-# to be looked at (notebook 05).
+# the same test pictures in another.
 
 # %%
 for board in boards:
@@ -89,64 +90,78 @@ for board in boards:
 # %% [markdown]
 # Four numbers for each explainer, means over the test pictures:
 #
-# - **accuracy** of the vote;
+# - **accuracy** of the vote (eq. 10);
 # - **concepts among all K**: different prototypes on the map of eq. 9. The fewer, the easier to read;
 # - **connected**: the share of cells in the largest piece of their concept, on the map among the predicted class's
-#   prototypes. A piece is a set of cells of one concept that touch. At 1 every concept is one segment; speckles bring
-#   it down;
-# - **same map**: the adjusted Rand index of that map with the default's. 1: the same segments, whatever they are
-#   called; 0: as alike as by chance.
+#   prototypes. A piece is a set of cells of one concept that touch. If it is one, every concept is one segment;
+# - **same map**: the adjusted Rand index of that map with the default's. One: the same segments, whatever they are
+#   called; zero: as alike as by chance.
 #
-# ## The ruler: what is noise?
+# ## The ruler: what can these pictures show?
 #
 # Two things move these numbers that nobody chose. *Which test pictures*: for two explainers on the same pictures the
 # error of the difference is the standard deviation of the differences, picture by picture, over $\sqrt n$. *Luck of
-# k-means*: another seed gives other prototypes. The chart shows five seeds; their standard deviation $\sigma$ adds
-# $\sqrt 2\,\sigma$ to the error of any difference.
+# k-means*: another seed gives other prototypes. How much luck there is depends on what is clustered, so it is measured
+# at each depth. A dot is a seed:
 
 # %%
 low, high = (pd.concat(pd.DataFrame(b.means).T for b in boards).agg(f) for f in ("min", "max"))
-limits = {ACCURACY: (low[ACCURACY] - 16, 114), CONCEPTS: (-1, 1.08 * high[CONCEPTS]),
+limits = {ACCURACY: (low[ACCURACY] - 4, 103), CONCEPTS: (-1, 1.08 * high[CONCEPTS]),
           CONNECTED: (low[CONNECTED] - 0.02, 1.02), SAME: (-0.06, 1.06)}
 
+def of_seeds(board):
+    """seed -> depth -> measures"""
+    rows = {name: board.row(f"seed, {name}") for name in board.luck}
+    return {f"seed {seed}": {name: row[seed] for name, row in rows.items()} for seed in next(iter(rows.values()))}
+
+figure = figures.options(of_seeds(boards[-1]), limits)
+path = figures.keep(figure, "choices_seeds", {"luck": boards[-1].luck}, boards[-1].study, out)
+
+# %% [markdown]
+# *Same map* is against the default explainer, the first seed of the default depth: even its own other seeds do not come
+# near one. The map on the screen is one of several that k-means finds about equally good, and no option can be asked to
+# agree more than a seed does.
+#
+# Both errors together, times three, are the **limit**: a smaller difference cannot be seen on these pictures, and
+# "nothing seen" never means more than that. (With some thirty comparisons, two errors would declare one or two
+# differences by chance.) The table has the luck of each depth, and the limit for another seed of the same explainer.
+
+# %%
+def ruler(board):
+    """depth -> the luck of k-means, and the limit of a difference between two seeds, in points"""
+    twins = {name: list(board.keys[f"seed, {name}"].values())[:2] for name in board.luck}
+    return {name: {"luck, points": luck[ACCURACY], "limit, points": pairs.LIMIT * board.difference(*twins[name])[1],
+                   "same map as another seed's": board.alike(*twins[name]).mean()}
+            for name, luck in board.luck.items()}
+
+pd.concat({b.title: pd.DataFrame(ruler(b)).T for b in boards}).round(2)
+
+# %% [markdown]
+# From here on whiskers are limits. The dashed line is the default; where a whisker crosses it, nothing was seen.
+
+# %%
 def chart(row, name, joined=False):
-    """The row's options, all data sets, on the same ranges as every other chart; whiskers are three errors."""
+    """The row's options, all data sets, on the same ranges as every other chart; whiskers are limits."""
     shown = {b.title: b.row(row) for b in boards}
-    whiskers = {b.title: {o: 3 * b.difference(n)[1] for o, n in b.keys[row].items()} for b in boards}
+    whiskers = {b.title: {o: pairs.LIMIT * b.difference(n)[1] for o, n in b.keys[row].items()} for b in boards}
     usual = [option for b in boards for option, n in b.keys[row].items() if n == DEFAULT]
     figure = figures.options(shown, limits, (usual + [""])[0], whiskers, joined)
     for b in boards:
-        drawn = figure if b is boards[-1] else None
-        figures.keep(drawn, f"choices_{name}", shown[b.title], b.study, out)
+        figures.keep(figure if b is boards[-1] else None, f"choices_{name}", shown[b.title], b.study, out)
 
-# %% [markdown]
-# The dashed line is the default; whiskers are *three* errors long. With some thirty comparisons for each data set, two
-# errors would declare one or two differences by chance. If the whisker crosses the dashed line, the difference is
-# noise.
-
-# %%
-chart("seed of k-means", "seed")
-pd.DataFrame({b.title: {"standard deviation of the accuracy, points": b.luck[ACCURACY],
-                          "same map as the default's": np.mean([b.means[n][SAME] for n in b.seeds])}
-              for b in boards}).T.round(2)
-
-# %% [markdown]
-# The error uses the default's $\sigma$ for every option. Where seeds disagree about the map, the map on the screen is
-# one of several that k-means finds about equally good, and no option can be asked to agree more. Do more restarts help?
-# k-means keeps the one whose rows lie closest to their prototypes. The table gives each option's accuracy less the
-# default's, in points, and the error of that difference; more than three errors is beyond noise.
-
-# %%
 def against_default(row):
-    """Points of accuracy against the default, and their error, of each other option."""
-    found = {b.title: {option: dict(zip(("points", "error"), b.difference(name), strict=True))
-                         for option, name in b.keys[row].items() if name != DEFAULT} for b in boards}
+    """Points of accuracy against the default, and the least that could be seen, of each other option."""
+    found = {b.title: {option: {"points": gap, "limit": pairs.LIMIT * error}
+                       for option, name in b.keys[row].items() if name != DEFAULT
+                       for gap, error in [b.difference(name)]} for b in boards}
     return pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1).round(1)
 
 chart("restarts of k-means", "restarts")
 against_default("restarts of k-means")
 
 # %% [markdown]
+# Restarts keep the clustering whose rows lie closest to their prototypes, which is not the one that votes best.
+#
 # ## Eq. 8: whose norm?
 #
 # $q_h$ holds $u^{(b)} / (D_b \|u^{(b)}\|)$. Read for a *row*, each cell keeps only the direction of its channels; read
@@ -161,31 +176,27 @@ against_default("norm (eq. 8)")
 # %% [markdown]
 # ## Eq. 8: the factor $1/D_b$
 #
-# First the five readings that one finds in code and paper:
+# First the readings that one finds in code and paper:
 
 # %%
 chart("block weight (eq. 8)", "weight")
 against_default("block weight (eq. 8)")
 
 # %% [markdown]
-# They are steps of one scale. Let the factor be $D_b^e$: $e = -1$ is the paper's, $e = 0$ gives every block the same
-# length, $e = 1$ favours deep blocks, which usually have more channels. (A common factor changes nothing, so only the
+# They are steps of one scale. Let the factor be $D_b^e$: minus one is the paper's exponent, zero gives every block the
+# same length, one favours deep blocks, which usually have more channels. (A common factor changes nothing, so only the
 # ratios between blocks count.)
 
 # %%
 chart("exponent", "exponent", joined=True)
 against_default("exponent")
 
-# %%
-pd.concat({b.title: pd.DataFrame(b.row("exponent")).T.rename_axis("e") for b in boards}).round(2)
-
 # %% [markdown]
 # Why does the exponent matter? After eq. 8 the part of a row that comes from block $b$ has length $D_b^e$ (with the
-# norm of a row), and distances add squares: against the last block $B$, block $b$ weighs $(D_b / D_B)^{2e}$. A step of
-# $-1$ in $e$ multiplies the weight of a block with half the channels by four. k-means divides up the variance, and the
-# nearest prototype is found by the distance: at $e = -1$ both are mostly the shallow blocks', if these have fewer
-# channels, and a shallow cell sees little of the picture. The table gives these weights; notebook 04 shows the
-# variance.
+# norm of a row), and distances add squares: against the last block $B$, block $b$ weighs $(D_b / D_B)^{2e}$. With the
+# paper's factor a block with half the channels weighs four times as much. k-means divides up the variance, and the
+# nearest prototype is found by the distance: both are then mostly the shallow blocks', and a shallow cell sees little
+# of the picture.
 
 # %%
 def weights(board):
@@ -219,50 +230,57 @@ def column(e, differs):
 # %%
 columns = {e: column(e, differs) for e, differs in board.rows["exponent"].items()}
 figure = figures.ladder(board.tests.pixels(i), list(columns.values()), study.data.classes[int(c)])
-numbers = {"picture": i, "concepts": [len(col["everyone"].unique()) for col in columns.values()]}
+numbers = {"picture": i, "concepts": {e: len(col["everyone"].unique()) for e, col in columns.items()}}
 path = figures.keep(figure, "choices_ladder", numbers, study, out)
 
-# %%
-def ladder(col):
-    """Three numbers of a column's maps."""
-    votes = (col["everyone"] // len(col["patches"]) == int(c)).double().mean()
-    return {CONCEPTS: len(col["everyone"].unique()), "cells that vote for the class, %": 100 * float(votes),
-            CONNECTED: pairs.connectedness(col["predicted"][None])[0]}
-
-pd.DataFrame({f"e = {e}": ladder(col) for e, col in columns.items()}).T.round(2)
-
 # %% [markdown]
+# From left to right the speckles of edges and colours give way to the last block's few smooth segments, and the grey of
+# other classes to the class's own concepts.
+#
 # ## How many blocks?
 #
-# B4 is the last block alone, B34 the last two, and so on; each with the paper's factor and without. (The default's line
-# is that of three blocks, or of all if there are fewer. *Same map* compares maps of different sizes by stretching the
-# coarser.)
+# B4 is the last block alone, B34 the last two, and so on; each with the paper's factor and without. (*Same map*
+# compares maps of different sizes by stretching the coarser.)
 
 # %%
 chart("depth", "depth")
 against_default("depth")
 
 # %% [markdown]
-# What does the factor $1/D_b$ change at each depth? Points of accuracy with it less without, and the number of concepts
-# among all $K$:
+# What does the factor $1/D_b$ change at each depth? Points of accuracy with it less without, and the least that could
+# be seen; on each of the networks, for one network is a sample of one:
 
 # %%
-def with_factor(board, name):
+def factor(board, name):
     """What the factor changes for the explainer of this name."""
     names, rows = board.keys["depth"], board.row("depth")
     gap, error = board.difference(names[name], names[f"{name}, no factor"])
-    return {"points": gap, "error": error, "concepts without": rows[f"{name}, no factor"][CONCEPTS],
-            "concepts with": rows[name][CONCEPTS]}
+    return {"points": gap, "limit": pairs.LIMIT * error, "concepts with": rows[name][CONCEPTS],
+            "concepts without": rows[f"{name}, no factor"][CONCEPTS]}
 
-factor = {(b.title, name): with_factor(b, name) for b in boards for name in b.keys["depth"]
-          if f"{name}, no factor" in b.keys["depth"]}
-pd.DataFrame(factor).T.round(1)
+def factors(board):
+    return {name: factor(board, name) for name in board.keys["depth"] if f"{name}, no factor" in board.keys["depth"]}
+
+def other_networks(board):
+    """depth -> the accuracies of the other networks, in points"""
+    every = {option: {**board.default, **differs} for option, differs in board.rows["depth"].items()}
+    found = [run.compare(every, choices_test_per_class) for run in board.study.runs(n_runs(globals()))[1:]]
+    return {option: [100 * run[option]["correct"].mean() for run in found] for option in every}
+
+# %%
+costs, networks = {b.title: factors(b) for b in boards}, {b.title: other_networks(b) for b in boards}
+for b in boards:
+    for name, row in costs[b.title].items():
+        other = networks[b.title]
+        row |= {f"points, network {i}": a - z for i, (a, z) in
+                enumerate(zip(other[name], other[f"{name}, no factor"], strict=True), 2)}
+pd.DataFrame({(title, name): row for title, rows in costs.items() for name, row in rows.items()}).T.round(1)
 
 # %% [markdown]
 # Where the factor costs accuracy, shallow blocks have taken the last one's place; without it they are *added to* it.
 # What a larger $e$ costs is on the ladder: the more the last block weighs, the more the map is that block's coarse
-# grid, smoothed, with few, connected segments, and the less it follows the edges and colours of the picture. All
-# this on few training pictures: the first remark, below, shows how much of the factor's cost more pictures take away.
+# grid, smoothed, and the less it follows the edges and colours of the picture. All this on few training pictures: the
+# first remark, below, shows how much of the factor's cost more pictures take away.
 #
 # ## Eq. 7: resolution and interpolation
 #
@@ -281,6 +299,35 @@ chart("interpolation (eq. 7)", "interpolation")
 against_default("interpolation (eq. 7)")
 
 # %% [markdown]
+# ## A choice that the network made: what lies outside the picture?
+#
+# A convolution at the border of a map needs values from outside. Most networks take zeros; the alternative repeats the
+# border's own values. Eq. 8 takes each cell's direction, and cells that have seen zeros point elsewhere: k-means makes
+# them a concept of their own, the *frame*. Two networks that differ in their padding only, on the same pictures. (The
+# twin is shown where it ships or has been trained: `PADDING["zeros"].compute("network")` trains it, in minutes.)
+
+# %%
+name = study.backbone.removesuffix("_replicate")
+PADDING = {"zeros": replace(study, backbone=name), "its border": replace(study, backbone=f"{name}_replicate")}
+depths = {board.name(d): {**board.default, "depth": d} for d in range(1, board.default["depth"] + 1)}
+read = {word: twin.compare(depths, choices_test_per_class) for word, twin in PADDING.items()
+        if twin.backbone == study.backbone or ("_x0_" in name and twin.computed("network"))}
+
+# %%
+shown = np.linspace(0, len(board.tests) - 1, 5).round().astype(int)
+figure = figures.concept_rows([board.tests.pixels(j) for j in shown],
+                       {f"{word}, {name}": found["map"][shown] for word, each in read.items()
+                        for name, found in each.items() if name != "CNN"})
+frames = {word: {"accuracy of the network, %": 100 * each["CNN"]["correct"].mean(),
+                 **{f"frame, {name}": pairs.framed(found["map"]).mean() for name, found in each.items()
+                    if name != "CNN"}} for word, each in read.items()}
+path = figures.keep(figure, "choices_padding", frames, study, out)
+pd.DataFrame(frames).T.rename_axis("outside is").round(2)
+
+# %% [markdown]
+# *Frame* is the best overlap (IoU) of one concept with the outermost cells of the map, mean over the test pictures. A
+# reader of such a map must know that its border tells of the network's arithmetic and not of the picture.
+#
 # ## Eq. 10: who wins the vote, and how many prototypes?
 #
 # The paper says both that counts are summed over each class's $K/C$ prototypes and that the "most frequently occurring
@@ -291,7 +338,7 @@ chart("vote (eq. 10)", "vote")
 against_default("vote (eq. 10)")
 
 # %% [markdown]
-# More prototypes per class make a finer vote, and more concepts on the map. (With $K/C = 1$ a map among one class's
+# More prototypes per class make a finer vote, and more concepts on the map. (With one per class a map among one class's
 # prototypes is one segment.)
 
 # %%
@@ -322,72 +369,54 @@ def cosines(board):
 table1 = {b.title: cosines(b) for b in boards}
 figure = figures.options(table1, dict.fromkeys(COSINES, (-0.05, 1.05)), f"K/C = {boards[-1].study.k}, all")
 
-# %%
-pd.concat({title: pd.DataFrame(rows).T for title, rows in table1.items()}, axis=1).round(3)
-
 # %% [markdown]
+# Over all pairs, more prototypes lie further from their class's points on average; with the nearest only, closer. A
+# table of such cosines must say which it is.
+#
 # ## Eq. 11: attributed to which class, from which map?
 #
 # The attribution may be the prediction's, the label's or the runner-up's; and its way upstream may start from eq. 11 as
 # it is, or averaged over the last block's segments. *Correlation*: over the cells of the finest map, with the
-# prediction's, mean over pictures (none where a map is flat: a last block of one cell cannot say where, whatever the
-# class); *contrast*: a map's standard deviation, as a share of its mean.
+# prediction's, mean over pictures; *contrast*: a map's standard deviation, as a share of its mean.
 
 # %%
-def summary(maps):
+def spread(maps):
     return {option: {"correlation": float(pairs.correlation(maps["prediction"], m).nanmean()),
                      "contrast": float(pairs.contrast(m).mean())} for option, m in maps.items()}
 
 targets, wrong = {}, {}
-for board in boards:
-    maps, wrong[board.title] = choices.attributed(board)
-    targets[board.title] = summary(maps)
+for b in boards:
+    maps, wrong[b.title] = choices.attributed(b)
+    targets[b.title] = spread(maps)
 highest = max(row["contrast"] for rows in targets.values() for row in rows.values())
 ranges = {"correlation": (-1.05, 1.05), "contrast": (-0.04 * highest, 1.1 * highest)}
 figure = figures.options(targets, ranges, "prediction")
 
 # %% [markdown]
-# A correlation $r$ means that $r^2$ of what varies in the two maps is common: from 0.71 on, more than half.
-
-# %%
-pd.DataFrame({title: {"label is not the prediction, %": 100 * wrong[title],
-                      "correlation, runner-up": rows["runner-up"]["correlation"]}
-              for title, rows in targets.items()}).T.round(2)
-
-# %% [markdown]
+# The square of a correlation is the share of what varies that two maps have in common: where the runner-up's map
+# correlates highly with the prediction's, one map explains both classes and so neither. Notebook 07 explains the lead
+# of one over the other instead.
+#
 # ## The first remark: are subsets of the training data enough?
 #
 # "Preliminary results suggest that performance remains stable on subsets of the training data" (section 6). Take some
-# pictures of each class, then more. *Other pictures* are a second explainer on as many pictures that the first has not
-# seen. The difference is against the largest number here; a loss of more than three errors is beyond noise.
+# pictures of each class, then more, up to all. *Other pictures* are a second explainer on as many pictures that the
+# first has not seen. *Less than all*: the difference from the largest number, beside the least that could be seen.
 
 # %%
 def against_most(board, name):
-    """pictures per class -> accuracy, its difference from the largest number's, the error, and the other's accuracy"""
+    """pictures per class -> accuracy, its difference from the largest number's, its limit, and the other's accuracy"""
     rows, again = (board.keys[f"{word}, {name}"] for word in ("pictures", "other pictures"))
     most, found = list(rows.values())[-1], {}
     for n, one in rows.items():
         gap, error = board.difference(one, most)
-        other = board.means[again[n]][ACCURACY] if n in again else np.nan
-        found[n] = {"accuracy": board.means[one][ACCURACY], "less the last": gap, "error": error,
-                    "other pictures": other}
+        found[n] = {"accuracy": board.means[one][ACCURACY], "less than all": gap, "limit": pairs.LIMIT * error,
+                    "other pictures": board.means[again[n]][ACCURACY] if n in again else np.nan}
     return found
 
-subsets = {(b.title, name): against_most(b, name) for b in boards for name in choices.ends(b)}
-pd.concat({names: pd.DataFrame(rows).T for names, rows in subsets.items()}).round(1)
-
-# %% [markdown]
-# And the factor $1/D_b$: what does it cost with few pictures, and what with the most? Points that the vote gains
-# without it:
-
-# %%
-def gain(board):
-    """pictures per class -> points gained without the factor, and their error"""
-    with_it, without = (board.keys[f"pictures, {name}"] for name in list(choices.ends(board))[-2:])
-    gaps = {n: board.difference(without[n], with_it[n]) for n in with_it if n in without}
-    return {n: dict(zip(("points", "error"), pair, strict=True)) for n, pair in gaps.items()}
-
-pd.concat({b.title: pd.DataFrame(gain(b)).T.rename_axis("pictures per class") for b in boards}).round(1)
+subsets = {b.title: {name: against_most(b, name) for name in choices.ends(b)} for b in boards}
+pd.concat({(title, name): pd.DataFrame(rows).T for title, each in subsets.items()
+           for name, rows in each.items()}).round(1)
 
 # %% [markdown]
 # So much for the performance. Is it the same *explanation*? Two explainers on two sets of pictures without a common
@@ -400,13 +429,10 @@ stable = {b.title: choices.stability(b) for b in boards}
 most = np.nanmax([row["prototypes apart"] for rows in stable.values() for row in rows.values()] + [1])
 figure = figures.options(stable, {SAME: (-0.05, 1.05), "prototypes apart": (0, 1.1 * most)})
 
-# %%
-pd.concat({title: pd.DataFrame(rows).T for title, rows in stable.items()}).round(2)
-
 # %% [markdown]
-# Stable performance is not a stable explanation: where the agreement is far from 1, sets of prototypes that vote alike
-# cut the picture up differently. Other pictures are not the only reason: where the last row, too, is far from 1,
-# k-means finds other segments in the same pictures. The paper's remark speaks of performance only.
+# Stable performance is not a stable explanation: where the agreement is far from one, sets of prototypes that vote
+# alike cut the picture up differently. Other pictures are not the only reason: another seed does it too. The paper's
+# remark speaks of performance only.
 #
 # ## The second remark: is the class in the distribution of clusters?
 #
@@ -415,12 +441,12 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in stable.items()}).round
 # changes:
 
 # %%
-for board in boards:
-    explainer = board.explainer({})
-    s = explainer.explanation_map(board.study.trained, board.study.data.test.subset(1)).flatten(1)
+for b in boards:
+    explainer = b.explainer({})
+    s = explainer.explanation_map(b.study.trained, b.study.data.test.subset(1)).flatten(1)
     shuffled = s[:, torch.randperm(s.shape[1], generator=torch.Generator().manual_seed(0))]
     before, after = (vote(one, explainer.n_classes_, explainer.prototypes_per_class) for one in (s, shuffled))
-    print(f"{board.title}: {len(s)} pictures; the largest change of a vote is {(before - after).abs().max():.0f}.")
+    print(f"{b.title}: {len(s)} pictures; the largest change of a vote is {(before - after).abs().max():.0f}.")
 
 # %% [markdown]
 # But a distribution can be read in more than one way. The vote knows each prototype's class and counts; it takes no
@@ -430,69 +456,76 @@ for board in boards:
 # sees the shares of the *classes* only, all that eq. 10's windows let through.
 
 # %%
-reading = {b.title: choices.readers(b) for b in boards}
+reading = {b.title: readers(b) for b in boards}
 cnn = {b.title: 100 * b.read["CNN"]["correct"] for b in boards}
 tables = {title: pd.DataFrame({name: {reader: x.mean() for reader, x in rows.items()} for name, rows in found.items()})
           .T.assign(CNN=cnn[title].mean()) for title, found in reading.items()}
 pd.concat(tables).round(1)
 
 # %% [markdown]
-# The same as differences on the same pictures, in points. The reader of concepts against the vote, and its error; the
-# reader of concepts against the reader of classes, and its error; the CNN against the reader of concepts:
+# The same as differences on the same pictures, in points, each beside its limit: the reader of concepts against the
+# vote, against the reader of classes, and the CNN against the reader of concepts.
 
 # %%
-def compared(rows, network):
-    """Differences of accuracy, picture by picture."""
-    over_vote, error = pairs.paired_difference(rows["vote"], rows["reader of concepts"])
-    over_classes, its_error = pairs.paired_difference(rows["reader of classes"], rows["reader of concepts"])
-    return {"over the vote": over_vote, "error": error, "over the reader of classes": over_classes,
-            "its error": its_error, "CNN above it": pairs.paired_difference(rows["reader of concepts"], network)[0]}
+def over(rows, network):
+    """Differences of accuracy, picture by picture, and their limits; the correction is for three comparisons."""
+    concepts = rows["reader of concepts"]
+    found = pairs.compared({"over the vote": concepts - rows["vote"],
+                            "over the reader of classes": concepts - rows["reader of classes"],
+                            "CNN above it": network - concepts})
+    return {(what, word): row[word] for what, row in found.items() for word in ("difference", "limit")}
 
-pd.DataFrame({(title, name): compared(rows, cnn[title]) for title, found in reading.items()
-              for name, rows in found.items()}).T.round(1)
+gains = {title: {name: over(rows, cnn[title]) for name, rows in found.items()} for title, found in reading.items()}
+pd.DataFrame({(title, name): row for title, rows in gains.items() for name, row in rows.items()}).T.round(1)
 
 # %% [markdown]
 # Where a reader finds more than the vote, the class *is* in the distribution of clusters, and the largest share misses
-# it. If the reader of classes finds as much as the reader of concepts, the shares of the classes hold it already.
-# It may be so if some classes get cells of every picture: a reader learns to allow for that, the vote cannot. If the
-# reader of concepts finds more, *which* of a class's prototypes it is matters too. What is missing between reader and
-# CNN was lost before any counting, or could not be learned from so few pictures: a concept that none of them showed
-# says nothing to the reader, while the vote is told its class. (Ties go to the lowest class here, so the votes may
-# differ a little from the charts.)
+# it: some classes get cells of every picture, and a reader learns to allow for that, the vote cannot. If the reader of
+# concepts finds more than the reader of classes, *which* of a class's prototypes it is matters too. What is missing
+# between reader and CNN was lost before any counting, or could not be learned from so few pictures. (Ties go to the
+# lowest class here, so the votes may differ a little from the charts.)
 #
 # ## What to fix, and where nothing was seen
 #
-# For each row: which options change the accuracy by more than three errors, and which change the map by more than
-# another seed does (agreement with the default's map lower than the seeds', by more than three errors).
+# Every option against the default: points of accuracy, and the agreement of its map with the default's less that of
+# another seed's. Bars are limits. An option whose bar stays clear of the dashed line must be stated in a paper; of the
+# others these pictures show nothing.
 
 # %%
-board_rows = [row for row in boards[0].rows
-              if row not in ("seed of k-means", "exponent") and "pictures" not in row]
-verdict = {b.title: {row: {"accuracy": b.changed(row, b.difference), "map": b.changed(row, b.map_change)}
-                       for row in board_rows} for b in boards}
-pd.DataFrame({(title, what): {row: "; ".join(each[what]) or "-" for row, each in rows.items()}
-              for title, rows in verdict.items() for what in ("accuracy", "map")})
+compared = [*switches, "depth"]
+found = {b.title: b.summary(compared) for b in boards}
+
+def bars(rows):
+    """option -> score -> (difference, less its limit, and more)"""
+    return {f"{row}: {option}": {score: (each[score], each[score] - each[f"{score}, limit"],
+                                         each[score] + each[f"{score}, limit"]) for score in ("points", "map")}
+            for (row, option), each in rows.items()}
+
+words = {"points": "accuracy, points", "map": "same map, less another seed's"}
+for b in boards:
+    figure = figures.forest(bars(found[b.title]), words, dict.fromkeys(words, 0.0))
+    figure.suptitle(b.title, fontsize=9)
+    path = figures.keep(figure, "choices_summary", bars(found[b.title]), b.study, out)
 
 # %%
-for_accuracy = [row for row in board_rows if any(rows[row]["accuracy"] for rows in verdict.values())]
-for_maps = [row for row in board_rows if any(rows[row]["map"] for rows in verdict.values()) and row not in for_accuracy]
-neither = [row for row in board_rows if row not in for_accuracy + for_maps]
-print("fix for the accuracy, and state it:", *(f"\n- {row}" for row in for_accuracy))
-print("fix for the maps only:", *(f"\n- {row}" for row in for_maps))
-print("nothing beyond noise here:", *(f"\n- {row}" for row in neither))
+pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1).round(2)
 
 # %% [markdown]
-# "Nothing beyond noise" is not "no effect": on few pictures a difference of some points cannot be seen. Raise
-# `choices_test_per_class` to see finer.
-#
 # ## The numbers, kept
 
 # %% tags=["headline"]
 for b in boards:
-    rows, title = {row: b.row(row) for row in b.rows}, b.title
-    found = {"board": rows, "verdict": verdict[title], "table1": table1[title], "attribution": targets[title],
-             "stability": stable[title], "readers": tables[title].to_dict()}
-    figures.keep(None, "choices", found, {**b.study.settings(), "choices_train_per_class": b.fitted_on}, out)
+    title, rows = b.title, {row: b.row(row) for row in b.rows}
+    kept = {"board": rows, "summary": bars(found[title]), "ruler": ruler(b), "table1": table1[title],
+            "attribution": targets[title], "stability": stable[title], "readers": tables[title].to_dict(),
+            "gains": {name: {what: [row[what, "difference"] + s * row[what, "limit"] for s in (0, -1, 1)]
+                             for what, word in row if word == "limit"} for name, row in gains[title].items()},
+            "subsets": {name: {str(n): [row["less than all"] + s * row["limit"] for s in (0, -1, 1)]
+                               for n, row in each.items()} for name, each in subsets[title].items()},
+            "factor": {name: {"points": [row["points"] + s * row["limit"] for s in (0, -1, 1)],
+                              "networks": [x for word, x in row.items() if word.startswith("points")]}
+                       for name, row in costs[title].items()}}
+    figures.keep(None, "choices", kept, {**b.study.settings(), "choices_train_per_class": b.fitted_on}, out)
     each = {option: f"{row[ACCURACY]:.0f}" for option, row in rows["depth"].items()}
     print(f"{title}: accuracy % by depth, with and without 1/D_b",
           *(f"\n   {option} {accuracy}" for option, accuracy in each.items()))
@@ -500,21 +533,24 @@ for b in boards:
 # %% [markdown]
 # ## Summary
 #
-# - Differences are read against a ruler: the error on the same pictures, and the luck of k-means. Much of what looks
-#   like an effect in a single run is neither.
+# - Every difference stands beside the least that these pictures can show. "Nothing seen" is a statement about the
+#   pictures.
 # - Eq. 8's factor $D_b^e$ sets how much shallow blocks count: fine detail and many concepts at one end, the last
 #   block's vote and its large segments at the other. An accuracy for B234 cannot be compared without it.
-# - The first remark: as shown above, only one accuracy falls by more than three errors on fewer pictures, that of B234
-#   with the factor, on the drawn birds with two pictures per class. But stable accuracy does not mean stable maps:
-#   compare maps, not only accuracies, before you call an explanation robust.
-# - The second: the vote reads only how often each class's clusters occur. Where it is weak, for B234 with the factor on
-#   the drawn birds, a learned reader of the same distribution finds some twenty points more, and the shares of the
-#   classes are enough for it. Where the vote is about as good as the CNN, no reader adds more than three errors.
-#
+# - Stable accuracy does not mean stable maps: compare maps, not only accuracies, before you call an explanation robust.
+# - The vote reads only how often each class's clusters occur; where it is weak, a learned reader of the same
+#   distribution finds more.
+# - Zero padding makes a concept of the map's border.
+
+# %%
+closing("06", out)
+
+# %% [markdown]
 # ## Exercises
 #
 # 1. Permute the training labels before fitting (`ConceptExplainer().fit` with shuffled labels). The prototypes now know
 #    no class. How much does the reader of concepts still find in their distribution, and how much the vote?
-# 2. Give `study.explainer` the `clusterer=sklearn.cluster.BisectingKMeans()`. Does it change the accuracy beyond noise?
+# 2. Give `study.explainer` the `clusterer=sklearn.cluster.BisectingKMeans()`. Does it change the
+#    accuracy by more than the limit?
 # 3. Show that $e$ and $e'$ give the same prototypes, up to one factor, when all blocks have the same number of
 #    channels.

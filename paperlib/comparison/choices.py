@@ -5,19 +5,16 @@ A `Board` fits them on the same few training pictures and compares them on the s
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from torch.utils.data import Subset
 
 from paperlib import guards
 from paperlib.attribution import upstream
-from paperlib.comparison.pairs import connectedness, map_agreement, paired_difference, prototype_shift
-from paperlib.concepts import vote
+from paperlib.comparison.pairs import LIMIT, connectedness, map_agreement, paired_difference, prototype_shift
 
 ACCURACY, CONCEPTS, CONNECTED, SAME = "accuracy, %", "concepts among all K", "connected", "same map"
 SWITCHES = {  # row -> option -> arguments of the explainer that differ from the default
@@ -49,7 +46,7 @@ class Board:
 
     study: object
     train_per_class: int = 8
-    test_per_class: int = 8
+    test_per_class: int = 0
 
     @property
     def title(self) -> str:
@@ -97,8 +94,15 @@ class Board:
         first = {f"pictures, {name}": parts(self, differs) for name, differs in ends(self).items()}
         second = {f"other pictures, {name}": {} if "factor" in name else parts(self, differs, True)
                   for name, differs in ends(self).items()}
+        again = {f"seed, {name}": {seed: {**differs, **each} for seed, each in seeds(self.study.seed).items()}
+                 for name, differs in ends(self, all_depths=True).items()}
         exponents = {e: {} if weight == "inv_dim" else {"block_weight": weight} for e, weight in EXPONENTS.items()}
-        return {**_switches(self), "exponent": exponents, "depth": _depths(self), **first, **second}
+        return {**_switches(self), "exponent": exponents, "depth": _depths(self), **first, **second, **again}
+
+    @cached_property
+    def differs(self) -> dict[str, dict]:
+        """The explainer's `key` -> what differs from the default."""
+        return {key(d): d for options in self.rows.values() for d in options.values()}
 
     @cached_property
     def keys(self) -> dict[str, dict[str, str]]:
@@ -108,7 +112,7 @@ class Board:
     @cached_property
     def read(self) -> dict[str, dict[str, np.ndarray]]:
         """What `Study.compare` reads of each explainer, by its `key`, and of "CNN". Explainers are fitted first."""
-        distinct = {key(d): {**self.default, **d} for options in self.rows.values() for d in options.values()}
+        distinct = {name: {**self.default, **d} for name, d in self.differs.items()}
         return self.study.compare(distinct, self.test_per_class)
 
     @cached_property
@@ -128,33 +132,47 @@ class Board:
         """option -> measure -> mean."""
         return {option: self.means[name] for option, name in self.keys[row].items()}
 
-    @property
-    def seeds(self) -> list[str]:
-        """Keys of the explainers that differ from the default in k-means's seed."""
-        return [name for name in self.keys["seed of k-means"].values() if name != DEFAULT]
-
     @cached_property
-    def luck(self) -> dict[str, float]:
-        """Standard deviation over seeds of k-means: of the accuracy, and of the maps' agreement with the default's."""
-        names = {ACCURACY: self.keys["seed of k-means"].values(), SAME: self.seeds}
-        return {what: np.std([self.means[s][what] for s in names[what]], ddof=1) for what in names}
+    def luck(self) -> dict[str, dict[str, float]]:
+        """depth, as `ends` names it -> the standard deviation over seeds of k-means of accuracy and of the same map."""
+        found = {}
+        for name in ends(self, all_depths=True):
+            first, *other = self.keys[f"seed, {name}"].values()
+            found[name] = {ACCURACY: np.std([self.means[s][ACCURACY] for s in (first, *other)], ddof=1),
+                           SAME: np.std([self.alike(first, s).mean() for s in other], ddof=1)}
+        return found
+
+    def alike(self, one: str, other: str) -> np.ndarray:
+        """Agreement of two explainers' maps, (n,)."""
+        return map_agreement(self.read[one]["map"], self.read[other]["map"])
+
+    def depth_of(self, name: str) -> str:
+        """The depth, as `ends` names it, whose luck is this explainer's: the last that it shares all choices with."""
+        own = self.differs[name].items()
+        every = {word: d.items() for word, d in ends(self, all_depths=True).items()}
+        return max((word for word in every if every[word] <= own), key=lambda word: len(every[word]))
 
     def difference(self, name: str, reference: str = DEFAULT) -> tuple[float, float]:
-        """Accuracy less the reference's in points, and its error: of these pictures, and of k-means's luck."""
+        """Accuracy less the reference's in points, and its error: the pictures', and the luck of both."""
         gap, error = paired_difference(*(self.pictures[n][ACCURACY] for n in (reference, name)))
-        return gap, 0.0 if name == reference else float(np.hypot(error, np.sqrt(2) * self.luck[ACCURACY]))
+        luck = [self.luck[self.depth_of(n)][ACCURACY] for n in (reference, name)]
+        return gap, 0.0 if name == reference else float(np.hypot(error, np.hypot(*luck)))
 
     def map_change(self, name: str) -> tuple[float, float]:
         """Agreement of the maps with the default's, less that of other seeds, and its error."""
-        floor = np.mean([self.pictures[n][SAME] for n in self.seeds], axis=0)
-        gap, error = paired_difference(floor, self.pictures[name][SAME])
-        return gap, float(np.hypot(error, self.luck[SAME]))
+        usual = self.depth_of(DEFAULT)
+        seeds_of = list(self.keys[f"seed, {usual}"].values())[1:]
+        gap, error = paired_difference(np.mean([self.pictures[s][SAME] for s in seeds_of], axis=0),
+                                       self.pictures[name][SAME])
+        return gap, float(np.hypot(error, self.luck[usual][SAME]))
 
-    def changed(self, row: str, change: Callable) -> list[str]:
-        """Options of the row whose change is more than three errors. Of a map, only less agreement counts."""
-        beyond = {option: change(name) for option, name in self.keys[row].items() if name != DEFAULT}
-        either = change == self.difference
-        return [option for option, (gap, error) in beyond.items() if gap < -3 * error or either and gap > 3 * error]
+    def summary(self, rows) -> dict[tuple[str, str], dict[str, float]]:
+        """(row, option) -> what it changes: "points" and "map" with their "limit"s, `LIMIT` errors; not the default."""
+        found = {(row, option): name for row in rows for option, name in self.keys[row].items() if name != DEFAULT}
+        words = ("points", "points, limit", "map", "map, limit")
+        return {at: dict(zip(words, (gap, LIMIT * error, change, LIMIT * its_error), strict=True))
+                for at, name in found.items()
+                for (gap, error), (change, its_error) in [(self.difference(name), self.map_change(name))]}
 
 
 # The rows
@@ -165,35 +183,46 @@ def _numbered(name, default, values):
     return {str(v): {} if v == default else {name: v} for v in sorted({*values, default})}
 
 
+def seeds(first: int, n: int = 4) -> dict[str, dict]:
+    """n seeds of k-means: seed -> what differs from the default."""
+    return {str(s): {} if s == first else {"random_state": s} for s in range(first, first + n)}
+
+
 def _switches(board):
     study, (fine, coarse) = board.study, board.grids
     few = [k for k in (1, 3, 5, 10) if 2 * k < board.fitted_on * np.prod(fine)]  # k-means needs rows enough
-    return {"seed of k-means": _numbered("random_state", study.seed, range(study.seed, study.seed + 5)),
-            "restarts of k-means": _numbered("n_init", study.n_init, (1, 3, 10)),
+    return {"restarts of k-means": _numbered("n_init", study.n_init, (1, 3)),
             **SWITCHES, "K/C": _numbered("prototypes_per_class", study.k, few),
             "resolution (eq. 7)": {"first kept block's": {}, "last block's": {"resolution": coarse}}}
 
 
 def _depths(board):
-    """Up to four last blocks, with the factor 1/D_b and, if several, without."""
+    """Up to three last blocks, with the factor 1/D_b and, if several, without."""
     found = {}
-    for depth in range(1, min(4, len(board.study.trained.blocks)) + 1):
+    for depth in range(1, board.default["depth"] + 1):
         deep, name = {} if depth == board.default["depth"] else {"depth": depth}, board.name(depth)
         found |= {name: deep} | ({f"{name}, no factor": {**deep, "block_weight": "none"}} if depth > 1 else {})
     return found
 
 
-def ends(board: Board) -> dict[str, dict]:
-    """name -> what differs from the default: the last block alone, the default, and the default without the factor."""
+def ends(board: Board, all_depths: bool = False) -> dict[str, dict]:
+    """name -> what differs from the default: the last block alone, the default, and the default without the factor.
+
+    all_depths: also those between.
+    """
     depth = board.default["depth"]
+    between = range(1, depth if all_depths else min(depth, 2))
     whole = {board.name(depth): {}, f"{board.name(depth)}, no factor": {"block_weight": "none"}}
-    return ({board.name(1): {"depth": 1}} if depth > 1 else {}) | whole
+    return {board.name(d): {"depth": d} for d in between} | whole
 
 
 def parts(board: Board, differs: Mapping, other: bool = False) -> dict[int, dict]:
-    """Pictures of each class -> what differs from the default; other: as many pictures again, none in both."""
+    """Pictures of each class -> what differs from the default; other: as many pictures again, none in both.
+
+    The largest number is all training pictures, on which notebooks 04 and 05 fit (at most 40, which would take long).
+    """
     m, rows = board.fitted_on, np.prod(board.grids[1 if "depth" in differs else 0])
-    found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(30, board.smallest))})  # 30: more would take long
+    found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(40, board.smallest))})
     found = [n for n in found if n * rows > 1.5 * board.study.k and (not other or n <= min(m, board.smallest // 2))]
     return {n: {**differs} if n == m and not other else {**differs, "part": (n, n if other else 0)} for n in found}
 
@@ -208,8 +237,8 @@ def stability(board: Board) -> dict[str, dict[str, float]]:
     """
     first, again = parts(board, {}), parts(board, {}, True)
     rows = {f"{n}, other pictures": _moved(board, first[n], again[n]) for n in again}
-    seeds = [_moved(board, {}, {"random_state": board.study.seed + s}) for s in range(1, 5)]
-    return {**rows, "same pictures, other seed": {what: float(np.mean([s[what] for s in seeds])) for what in seeds[0]}}
+    other = [_moved(board, {}, seed) for seed in list(seeds(board.study.seed).values())[1:]]
+    return {**rows, "same pictures, other seed": {what: float(np.mean([s[what] for s in other])) for what in other[0]}}
 
 
 def _moved(board, one, other):
@@ -238,48 +267,6 @@ def attributed(board: Board, most: int = 100) -> tuple[dict[str, torch.Tensor], 
             for option, (c, start) in options.items()}
     maps = {option: m.flatten(1).cpu().double() for option, m in maps.items()}
     return maps, float((label != first).double().mean())
-
-
-# Readers of the distribution of concepts
-
-
-def readers(board: Board) -> dict[str, dict[str, np.ndarray]]:
-    """explainer -> reader -> 100 where its prediction is correct, for each test picture.
-
-    "vote" is eq. 10. "reader of concepts" is a logistic regression on the share of each of the K prototypes, fitted on
-    training pictures that the explainers have not seen (if there are enough); "reader of classes" sees the shares of
-    the classes only.
-    """
-    study, m, least = board.study, board.fitted_on, board.smallest
-    learn = study.sample(min(2 * m, least - m), m) if least > m else study.sample(m)
-    ways = {name: board.explainer(d) for name, d in ends(board).items()}
-    y, k, target = study.data.train.labels[learn].numpy(), study.k, board.tests.labels.numpy()
-    seen = _shares(study.trained, ways, Subset(study.data.train, learn.tolist()))
-    asked = _shares(study.trained, ways, board.tests)
-    predicted = {name: {"vote": _by_class(b, k).argmax(1), "reader of concepts": _regression(a, y, b),
-                        "reader of classes": _regression(_by_class(a, k), y, _by_class(b, k))}
-                 for name, a, b in ((name, seen[name], asked[name]) for name in ways)}
-    return {name: {reader: 100 * (c == target) for reader, c in each.items()} for name, each in predicted.items()}
-
-
-def _shares(net, explainers, pictures):
-    """name -> share of each prototype's cells on the map of eq. 9, (n, K), in one pass through the network."""
-    found = {name: [] for name in explainers}
-    for batch in torch.arange(len(pictures)).split(64):
-        features = net.features(torch.stack([pictures[int(i)] for i in batch]))
-        for name, explainer in explainers.items():
-            s = explainer.maps_from_features(features).flatten(1)
-            found[name].append(vote(s, len(explainer.prototypes_), 1).cpu())
-    return {name: torch.cat(each).double().numpy() for name, each in found.items()}
-
-
-def _by_class(x, k):
-    """Eq. 10: shares of the classes, (n, K) -> (n, C)."""
-    return x.reshape(len(x), -1, k).sum(2)
-
-
-def _regression(seen, y, asked):
-    return LogisticRegression(C=100, max_iter=2000).fit(seen, y).predict(asked)
 
 
 # A choice that is made

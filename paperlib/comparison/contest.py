@@ -1,14 +1,13 @@
 """All attribution methods on the same pictures and the same network: their maps, scores and costs.
 
-The truth is the drawn birds' masks, and, for each pair of species, the parts that tell the two apart; for CUB-200-2011
-the birds' boxes, and discs around their parts' locations. Pictures without either get the scores that need no truth.
-`study` is a `runs.study.Study` throughout.
+The truth that maps are scored against is in `truth`. Pictures without truth get the scores that need none. `study` is a
+`runs.study.Study` throughout.
 """
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -17,105 +16,37 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.cluster import KMeans
-from torchvision.ops import masks_to_boxes
 
 from paperlib.attribution import upsample, upstream
+from paperlib.backbone import Backbone
 from paperlib.comparison import methods as baselines
 from paperlib.comparison import scores
+from paperlib.comparison.pairs import sign_of_difference
 from paperlib.comparison.saliency import saliency_map
-from paperlib.datasets import birds
-from paperlib.datasets import load as data
+from paperlib.comparison.truth import Task, falls, has_truth, is_drawn, oracle, part_labels, task, true_boxes
 from paperlib.theorem1 import predicted_class
 
+__all__ = ["SCORES", "Task", "concept_contest", "contest", "costs", "has_truth", "leading", "methods",
+           "part_labels", "pooled", "scored", "sign_of_difference", "table", "task", "true_boxes"]
+
+CLASS, LEAD = "", ", lead"  # what a map explains: the class's logit, or its lead over the rival's
 OF_TRUTH = ("pointing, object", "pointing, parts", "mass, object", "mass, parts", "mass above mean, object",
             "mass above mean, parts")
-SCORES = (*OF_TRUTH, "deletion", "insertion", "verdict changes", "Gini")
+OF_LEAD = ("pointing, parts, lead", "mass above mean, parts, lead", "swap, lead")
+FREE = ("deletion", "insertion", "verdict changes", "Gini")  # of truth
+SCORES = (*OF_TRUTH, "swap", *OF_LEAD, *FREE)
+FLAT = "flat map"
 BATCH = 8  # pictures that a method sees together
-DISC = 15 / 224  # radius of a part's disc in sides of a picture: the pointing game's usual tolerance of 15 pixels
-
-
-@dataclass(frozen=True)
-class Task:
-    """Pictures to explain, and what a map of the predicted class should find there.
-
-    numbers (n,): the pictures', in the test set; target, rival (n,): the class predicted and the runner-up; object,
-    parts (n, H, W) bool: where the object is, and where its parts are (for the drawn birds those alone that tell
-    target and rival apart). A mask may be empty; both are None for pictures without truth.
-    """
-
-    numbers: torch.Tensor
-    target: torch.Tensor
-    rival: torch.Tensor
-    object: torch.Tensor | None = None
-    parts: torch.Tensor | None = None
-
-
-def task(study, per_class: int = 0, most: int = 0, only_correct: bool = True) -> Task:
-    """The task on the first per_class test pictures of each class (0: all), thinned evenly to `most` (0: all).
-
-    only_correct leaves out the pictures that the network classifies wrongly. Raises ValueError where fewer than two
-    pictures are left.
-    """
-    Z, y = (torch.as_tensor(a) for a in study.embeddings("test"))
-    best = study.trained.classify(Z.to(study.trained.device)).topk(2).indices.cpu()
-    few = study.data.test.first(per_class)
-    few = few[best[few, 0] == y[few]] if only_correct else few
-    few = few[np.linspace(0, len(few) - 1, min(most or len(few), len(few))).round().astype(int)]
-    if len(few) < 2:
-        raise ValueError(f"{len(few)} of these pictures of {study.data.title} are classified correctly, too few to "
-                         f"score maps on: train the network longer, or set only_correct=False.")
-    target, rival = best[few].T
-    return Task(few, target, rival, *_truth(study, few, target, rival))
-
-
-def _truth(study, numbers, target, rival) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Where the object and the parts to be found are: bool masks (n, H, W), None for pictures without truth."""
-    if not has_truth(study):
-        return None, None
-    labels = part_labels(study, numbers)
-    if study.dataset not in data.DRAWN:
-        return labels != 0, labels > 0
-    pairs = zip(target.tolist(), rival.tolist(), strict=True)
-    names = [[birds.PARTS.index(part) for part in birds.distinguishing_parts(*pair)] for pair in pairs]
-    return labels != 0, torch.stack([torch.isin(m, torch.tensor(n)) for m, n in zip(labels, names, strict=True)])
-
-
-def has_truth(study) -> bool:
-    """True if the data set says where objects and their parts are."""
-    return study.data.test.masks is not None or study.dataset == "cub200"
+EVERY = 3  # what costs dozens of forward passes is done of every third picture
+DEAR = ("integrated gradients", "occlusion", "RISE")
+NO_CLASS = ("RISE", "edges", "centre", FLAT)  # what cannot explain a lead: RISE weighs probabilities, not logits
 
 
 def scored(study) -> tuple[str, ...]:
-    """Those of SCORES that these pictures can be given: without truth, the four that need none."""
-    return SCORES if has_truth(study) else SCORES[len(OF_TRUTH):]
-
-
-def true_boxes(study, todo: Task) -> torch.Tensor | None:
-    """The objects' boxes (n, 4) as x1, y1, x2, y2 in pixels; None for pictures without truth."""
-    if study.dataset == "cub200":
-        corner, extent = study.data.test.boxes[todo.numbers].split(2, 1)
-        return torch.cat([corner, corner + extent], 1)
-    return None if todo.object is None else masks_to_boxes(todo.object) + torch.tensor([0, 0, 1, 1])
-
-
-def part_labels(study, index) -> torch.Tensor:
-    """The number of the part at each pixel of test pictures `index`: (n, H, W), 0 for background, -1 for unknown.
-
-    Of CUB-200-2011: parts are discs around their locations, the rest of the bird's box is unknown. Raises ValueError
-    for pictures without truth.
-    """
+    """Those of SCORES that these pictures can be given: without truth, the four that need none; swaps, if drawn."""
     if not has_truth(study):
-        raise ValueError(f"{study.data.title} has no masks or boxes: take the birds or CUB-200.")
-    test, index = study.data.test, torch.as_tensor(index)
-    if test.masks is not None:
-        return test.masks[index].long()
-    side = torch.arange(test.size) + 0.5
-    x1, y1, w, h = test.boxes[index].T[:, :, None, None]
-    inside = (side >= x1) & (side < x1 + w) & (side[:, None] >= y1) & (side[:, None] < y1 + h)
-    x, y, seen = test.parts[index].permute(2, 0, 1)[..., None, None]
-    away = torch.where(seen > 0, (side - x).square() + (side[:, None] - y).square(), torch.inf)
-    nearest = away.min(1)
-    return torch.where(nearest.values <= (DISC * test.size) ** 2, nearest.indices + 1, -1 * inside.long())
+        return FREE
+    return tuple(score for score in SCORES if is_drawn(study) or "swap" not in score)
 
 
 def methods(study) -> dict[str, Callable]:
@@ -132,25 +63,73 @@ def _paper(explainers, net, x, target):
     return upsample(att, x.shape[-2:], "bilinear" if len(explainers) == 1 else "nearest")
 
 
-def contest(study, todo: Task, steps: int = 8) -> dict[str, dict[str, np.ndarray]]:
+def floors_and_ceilings(study, todo: Task) -> dict[str, torch.Tensor]:
+    """name -> maps (n, H, W) that look at no network: a flat one, and the oracles of the cells of B4, B34 and B234."""
+    found = {FLAT: torch.ones(len(todo.numbers), study.data.size, study.data.size)}
+    if todo.parts is not None:
+        for e in study.explainers():
+            mode = "bilinear" if len(e.blocks) == 1 else "nearest"  # as the map of these cells
+            found["oracle, {} x {}".format(*e.resolution_)] = oracle(todo.parts, e.resolution_, mode)
+    return found
+
+
+@contextmanager
+def leading(net: Backbone, target: int, rival: int) -> Iterator[Backbone]:
+    """The network, whose logit of `target` is, as long as this lasts, the lead y_target - y_rival."""
+    before = [(p, p.detach().clone()) for p in (net.classifier.weight, net.classifier.bias) if p is not None]
+    with torch.no_grad():
+        for parameter, own in before:
+            parameter[target] = own[target] - own[rival]
+    try:
+        yield net
+    finally:
+        with torch.no_grad():
+            for parameter, own in before:
+                parameter.copy_(own)
+
+
+def lead_maps(net: Backbone, name: str, method: Callable, x: torch.Tensor, target, rival) -> torch.Tensor:
+    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`)."""
+    if name == "Soft-CAM":  # which has a network of its own, and a map for each class
+        return method(net, x, target) - method(net, x, rival)
+    found = []
+    for i, (j, k) in enumerate(zip(target.tolist(), rival.tolist(), strict=True)):
+        with leading(net, j, k):
+            found.append(method(net, x[i:i + 1], j).detach())
+    return torch.cat(found)
+
+
+def contest(study, todo: Task, steps: int = 6) -> dict[str, dict[str, np.ndarray]]:
     """Each method's scores on the task's pictures: method -> score -> (n,). Kept, for it takes minutes.
 
-    The scores are SCORES; of a task without masks, those that need no truth. Mass above mean is that of the map less
-    its mean, for zero is arbitrary: one vector added to all columns changes every map and no prediction (notebook 01).
-    Deletion and insertion are areas under the curves of `scores.flipping`, of the network that is explained
-    (Soft-CAM's is its own); verdicts are compared after a shift of a 24th of the picture's side, of every third
-    picture (not a number for the others).
+    The scores are those of `scored`, "not a number" where there is none: of DEAR methods, of curves and of verdicts,
+    every third picture has one. Mass above mean is that of the map less its mean, for zero is arbitrary: one vector
+    added to all columns changes every map and no prediction (notebook 01). Swap is `scores.part_order`. What ends in
+    "lead" is of the map of y_target - y_rival. Deletion and insertion are areas under the curves of `scores.flipping`,
+    blob by blob, of the network that is explained (Soft-CAM's is its own); verdicts are compared after a shift of a
+    24th of the picture's side.
     """
-    found, depends_on = {}, {"task": _task_digest(todo), "steps": steps, **baselines.constants()}
-    for name, method in methods(study).items():
+    given, wanted, found = floors_and_ceilings(study, todo), scored(study), {}
+    known = _known(study, todo)
+    depends_on = {"task": _task_digest(todo), "steps": steps, "every": EVERY, **baselines.constants()}
+    for name, method in {**methods(study), **dict.fromkeys(given)}.items():
         def compute(name=name, method=method):
-            parts = [_scored(study, name, method, todo, where, steps) for where in
-                     torch.arange(len(todo.numbers)).split(BATCH)]
-            return {score: torch.cat([part[score] for part in parts]) for score in parts[0]}
+            chunks = [_scored(study, name, method, todo, known, given.get(name), where, steps)
+                      for where in torch.arange(len(todo.numbers)).split(BATCH)]
+            return {score: torch.cat([chunk.get(score, torch.full((len(chunk["Gini"]),), torch.nan).double())
+                                      for chunk in chunks]) for score in wanted}
         weights = _digest(*study.softcam.state_dict().values()) if name == "Soft-CAM" else ""
         kept = study.kept("contest", {"method": name, "weights": weights, **depends_on}, compute)
-        found[name] = {score: kept[score].numpy() for score in SCORES if score in kept}
+        found[name] = {score: kept[score].numpy() for score in wanted}
     return found
+
+
+def _known(study, todo) -> dict[str, torch.Tensor]:
+    """What the scores of all methods share: each picture's blobs, and, if drawn, its parts and what swaps do."""
+    def compute():
+        found = {"blobs": scores.blobs(torch.stack([study.data.test.pixels(int(i)) for i in todo.numbers])).short()}
+        return found | ({"falls": falls(study, todo)} if is_drawn(study) else {})
+    return study.kept("contest", {"known of": _task_digest(todo)}, compute)
 
 
 def _task_digest(todo):
@@ -166,30 +145,52 @@ def _digest(*tensors) -> str:
     return whole.hexdigest()[:16]
 
 
-def _scored(study, name, method, todo, where, steps):
-    x, target = study.data.test.batch(todo.numbers[where]), todo.target[where]
+def _scored(study, name, method, todo, known, given, where, steps):
+    """One method's scores on the pictures `where`: score -> (n,)."""
+    third = where % EVERY == 0
+    mine = third if name in DEAR else torch.ones_like(third)
+    if not mine.any():
+        return {"Gini": torch.full((len(where),), torch.nan, dtype=torch.float64)}
+    here, x = where[mine], study.data.test.batch(todo.numbers[where[mine]])
+    target = todo.target[here]
+    att = given[here] if method is None else method(study.trained, x, target).cpu()
+    found = _of_truth(study, todo, known, here, att)
+    if method is not None and name not in NO_CLASS and todo.parts is not None:
+        lead = lead_maps(study.trained, name, method, x, target, todo.rival[here]).cpu()
+        lead = _of_truth(study, todo, known, here, lead)
+        found |= {score: lead[score.removesuffix(LEAD)] for score in OF_LEAD if score.removesuffix(LEAD) in lead}
+    some = third[mine]
     explained = study.softcam if name == "Soft-CAM" else study.trained
-    att = method(study.trained, x, target).cpu()
-    curves = [scores.area_under(scores.flipping(explained, x, att, target, steps, insert)) for insert in (False, True)]
-    without = (*curves, _verdicts(study, method, x, target, att, where % 3 == 0), scores.gini(att))
-    found = {} if todo.object is None else _of_truth(att, (todo.object[where], todo.parts[where]))
-    return found | dict(zip(SCORES[len(OF_TRUTH):], without, strict=True))
+    curves = [scores.flipping(explained, x[some], att[some], target[some], steps, insert,
+                              blobs=known["blobs"][here[some]]) if some.any() else None for insert in (False, True)]
+    found |= {score: _spread(scores.area_under(curve), some) for score, curve in
+              zip(("deletion", "insertion"), curves, strict=True) if curve is not None}
+    if some.any() and method is not None:
+        found["verdict changes"] = _spread(_verdicts(study, method, x[some], target[some], att[some]), some)
+    return {score: _spread(value, mine) for score, value in (found | {"Gini": scores.gini(att)}).items()}
 
 
-def _of_truth(att, masks):
-    above = att - att.mean((1, 2), keepdim=True)
-    found = [scores.pointing_game(att, m) for m in masks]
-    found += [scores.relevance_mass(a, m) for a in (att, above) for m in masks]
-    return dict(zip(OF_TRUTH, found, strict=True))
-
-
-def _verdicts(study, method, x, target, att, some):
-    """`scores.verdict_changes` for the pictures `some` (n,) bool; not a number for the others."""
-    by, found = max(1, study.data.size // 24), torch.full((len(x),), torch.nan, dtype=torch.float64)
-    if some.any():
-        moved = method(study.trained, scores.shifted(x[some], by), target[some]).cpu()
-        found[some] = scores.verdict_changes(att[some], moved, by)
+def _spread(values, where):
+    """values in their places (n,) bool, "not a number" elsewhere."""
+    found = torch.full((len(where),), torch.nan, dtype=torch.float64)
+    found[where] = values.double()
     return found
+
+
+def _of_truth(study, todo, known, here, att) -> dict[str, torch.Tensor]:
+    if todo.object is None:
+        return {}
+    above, masks = att - att.mean((1, 2), keepdim=True), (todo.object[here], todo.parts[here])
+    found = [scores.pointing_game(att, m) for m in masks]
+    found = dict(zip(OF_TRUTH, found + [scores.relevance_mass(a, m) for a in (att, above) for m in masks], strict=True))
+    swap = {"swap": scores.part_order(att, part_labels(study, todo.numbers[here]), known["falls"][here])
+            } if "falls" in known else {}
+    return found | swap
+
+
+def _verdicts(study, method, x, target, att):
+    by = max(1, study.data.size // 24)
+    return scores.verdict_changes(att, method(study.trained, scores.shifted(x, by), target).cpu(), by)
 
 
 def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.ndarray]]:
@@ -203,16 +204,13 @@ def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.n
     return {method: {score: mean[method, score].to_numpy() for score in row} for method, row in networks[0][1].items()}
 
 
-def sign_of_difference(a, b, seed: int = 0) -> int:
-    """1 if score a is above b on the same pictures, -1 if it is below, 0 if the two cannot be told apart.
+def table(found: Mapping[str, Mapping[str, np.ndarray]], seed: int = 0) -> dict[str, dict[str, tuple]]:
+    """method -> score -> (mean, low, high): bootstrap intervals of 95 % over pictures. NaN alone is left out."""
+    return {name: {score: (float(np.nanmean(x)), *scores.interval(x, seed)) for score, x in row.items()
+                   if np.isfinite(x).sum() > 1} for name, row in found.items()}
 
-    a, b (n,): told apart are those whose mean difference has a 95 % bootstrap interval without zero.
-    """
-    gap = np.asarray(a) - np.asarray(b)
-    if not np.nanmax(np.abs(gap)) > 0:
-        return 0
-    low, high = scores.interval(gap, seed)
-    return int(low > 0) - int(high < 0)
+
+# What maps cost, and what concept maps find
 
 
 def costs(study, n: int = 8, repeats: int = 5) -> dict[str, float]:
@@ -251,20 +249,23 @@ def _seconds(f, *arguments) -> float:
     return perf_counter() - start
 
 
-def concept_contest(study, ks=(1, 3, 5, 10), per_class: int = 0) -> dict[tuple, dict[str, np.ndarray]]:
+def concept_contest(study, ks=(3, 10), per_class: int = 0, part=(0, 0)) -> dict[tuple, dict[str, np.ndarray]]:
     """How well concept maps match parts: (explainer, K/C) -> score of `scores.part_match` -> (n,).
 
-    For B4, B34 and B234 and each K/C, the maps among the predicted class's prototypes; and, as a floor, k-means on the
-    colours of each picture by itself ("colours", k). Pictures without a known part are left out. Raises ValueError for
-    pictures without truth.
+    For B4, B34 and B234 and each K/C, the maps among the predicted class's prototypes, fitted on `part` of the training
+    pictures (see `Study.explainer`). The floor, ("colours", k), is k-means on the colours of each picture by itself;
+    the ceiling, ("oracle, H x W", 0), the commonest part of each cell. Pictures without a known part are left out.
+    Raises ValueError for pictures without truth.
     """
     numbers = study.data.test.first(per_class)
     labels = part_labels(study, numbers).numpy()
-    choices = {(e.name, k): {"depth": depth, "prototypes_per_class": k}
+    choices = {(e.name, k): {"depth": depth, "prototypes_per_class": k, "part": part}
                for depth, e in enumerate(study.explainers(), 1) for k in ks}
     read = study.compare({_words(name): options for name, options in choices.items()}, per_class)
     maps = {name: read[_words(name)]["map"] for name in choices}
     maps |= {("colours", k): _colour_maps(study, numbers, k) for k in ks}
+    maps |= {("oracle, {} x {}".format(*e.resolution_), 0): _commonest(labels, *e.resolution_)
+             for e in study.explainers()}
     kept = np.flatnonzero((labels > 0).any((1, 2)))
     found = {name: [scores.part_match(each[i], labels[i]) for i in kept] for name, each in maps.items()}
     return {name: {score: np.array([row[score] for row in rows]) for score in rows[0]} for name, rows in found.items()}
@@ -272,6 +273,14 @@ def concept_contest(study, ks=(1, 3, 5, 10), per_class: int = 0) -> dict[tuple, 
 
 def _words(name: tuple) -> str:
     return " ".join(map(str, name))
+
+
+def _commonest(labels, h, w):
+    """The commonest label of each cell: (n, H, W) -> (n, h, w). Among equals the lowest."""
+    n, height, width = labels.shape
+    cells = labels.reshape(n, h, height // h, w, width // w).swapaxes(2, 3).reshape(n, h, w, -1)
+    numbers = np.unique(labels)
+    return numbers[np.argmax([(cells == number).sum(-1) for number in numbers], axis=0)]
 
 
 def _colour_maps(study, numbers, k):
@@ -282,9 +291,3 @@ def _colour_maps(study, numbers, k):
         ids = KMeans(k, n_init=1, random_state=0).fit(small.flatten(1).T.numpy()).labels_
         found.append(ids.reshape(small.shape[1:]))
     return np.stack(found)
-
-
-def table(found: Mapping[str, Mapping[str, np.ndarray]], seed: int = 0) -> dict[str, dict[str, tuple]]:
-    """method -> score -> (mean, low, high): bootstrap intervals of 95 % over pictures."""
-    return {name: {score: (float(np.nanmean(x)), *scores.interval(x, seed)) for score, x in row.items()}
-            for name, row in found.items()}

@@ -1,5 +1,7 @@
-"""Two explainers on the same pictures, as notebook 06 compares them: accuracies, maps (Figure 1), prototypes."""
+"""Two explainers or methods on the same pictures, as notebooks 06 and 07 compare them: scores, maps, prototypes."""
 from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import torch
@@ -10,8 +12,10 @@ from scipy.spatial.distance import cdist
 from sklearn.utils import check_array
 from sklearn.utils.validation import column_or_1d
 
+from paperlib.comparison.scores import interval
 from paperlib.guards import as_array
 
+LIMIT = 3  # errors: a difference of less cannot be seen
 
 def paired_difference(first, other) -> tuple[float, float]:
     """Mean of other - first on the same pictures, and its standard error: (difference, error).
@@ -27,6 +31,50 @@ def paired_difference(first, other) -> tuple[float, float]:
         raise ValueError(f"{shapes} must be scores of the same two or more pictures.")
     difference = other - first
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def compared(gaps: Mapping[Hashable, np.ndarray], flips: int = 20_000, seed: int = 0) -> dict[Hashable, dict]:
+    """Many comparisons at once. gaps: name -> differences of two scores, picture by picture, (n,), NaN left out.
+
+    Returns name -> {difference: their mean; limit: `LIMIT` standard errors, less cannot be seen on these pictures; p:
+    that of so large a mean if each picture's difference had its sign by chance (`flips` drawings), by Holm's method
+    corrected for the number of comparisons; pictures: n}. Raises ValueError for fewer than two pictures.
+    """
+    found, signs = {}, {}
+    for name, gap in gaps.items():
+        gap = np.asarray(gap, dtype=float)[np.isfinite(gap)]
+        if len(gap) < 2:
+            raise ValueError(f"{name} has {len(gap)} pictures with both scores: a comparison needs two or more.")
+        n = len(gap)
+        if n not in signs:
+            signs[n] = np.random.default_rng(seed).integers(0, 2, (flips, n), dtype=np.int8).astype(np.float32) * 2 - 1
+        as_far = np.abs(signs[n] @ gap) >= np.abs(gap.sum()) * (1 - 1e-9)
+        found[name] = {"difference": gap.mean(), "limit": LIMIT * gap.std(ddof=1) / np.sqrt(n),
+                       "p": (1 + as_far.sum()) / (1 + flips), "pictures": n}
+    for row, p in zip(found.values(), holm([row["p"] for row in found.values()]), strict=True):
+        row["p"] = float(p)
+    return found
+
+
+def holm(p) -> np.ndarray:
+    """Holm's (1979) correction of p-values (m,) for their number: the smallest times m, the next times m - 1, ..."""
+    p = np.asarray(p, dtype=float)
+    order = p.argsort()
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
+
+
+def sign_of_difference(a, b, seed: int = 0) -> int:
+    """1 if score a is above b on the same pictures, -1 if it is below, 0 if the two cannot be told apart.
+
+    a, b (n,): told apart are those whose mean difference has a 95 % bootstrap interval without zero.
+    """
+    gap = np.asarray(a) - np.asarray(b)
+    if not np.nanmax(np.abs(gap)) > 0:
+        return 0
+    low, high = interval(gap, seed)
+    return int(low > 0) - int(high < 0)
 
 
 def connectedness(s) -> np.ndarray:
@@ -47,6 +95,16 @@ def connectedness(s) -> np.ndarray:
     largest = np.zeros((len(s), len(ids)))
     np.maximum.at(largest, (first // s[0].size, place), np.bincount(piece, minlength=n_pieces))
     return largest.sum(axis=1) / s[0].size
+
+
+def framed(s) -> np.ndarray:
+    """How far a concept is but the map's frame: s (n, H, W) whole numbers -> (n,), the largest overlap, as IoU, of a
+    concept with the outermost cells. At 1 a concept is the frame."""
+    s = _maps(s, "s")
+    outer = np.ones(s.shape[1:], dtype=bool)
+    outer[1:-1, 1:-1] = False
+    mine = [(s == k) for k in np.unique(s)]
+    return np.max([(m & outer).sum((1, 2)) / (m | outer).sum((1, 2)) for m in mine], axis=0)
 
 
 def map_agreement(s, other) -> np.ndarray:

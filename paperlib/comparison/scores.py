@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, spearmanr
+from skimage.segmentation import slic
 from sklearn.metrics import adjusted_rand_score, auc
 from sklearn.metrics.cluster import contingency_matrix
 from torch import nn
@@ -73,23 +74,43 @@ def verdict_changes(att: torch.Tensor, moved: torch.Tensor, pixels: int) -> torc
     return (above[0] != above[1]).double().mean(1)
 
 
+def part_order(att: torch.Tensor, labels: torch.Tensor, falls: torch.Tensor) -> torch.Tensor:
+    """Spearman's correlation, over a picture's parts, of a map's sum on the part with what swapping the part does.
+
+    att, labels (n, H, W), falls (n, parts) as `truth.falls` gives them: column p - 1 belongs to the part that `labels`
+    calls p. Returns (n,): 1 where the map ranks the parts as the network's logits do, about 0 where it does not know.
+    Not a number where no part was swapped, or the map gives all parts the same. FunnyBirds (Hesse et al. 2023) removes
+    parts and correlates likewise.
+    """
+    n, parts = falls.shape
+    sums = att.new_zeros(n, parts + 1, dtype=torch.double).scatter_add_(1, labels.flatten(1), att.flatten(1).double())
+    found = []
+    for e, f in zip(sums[:, 1:].numpy(), falls.numpy(), strict=True):
+        seen = ~np.isnan(f)
+        varies = seen.sum() > 2 and np.ptp(e[seen]) > 0 and np.ptp(f[seen]) > 0
+        found.append(spearmanr(e[seen], f[seen]).statistic if varies else np.nan)
+    return torch.tensor(found, dtype=torch.float64)
+
+
 @torch.no_grad()
 def flipping(net: Backbone, x: torch.Tensor, att: torch.Tensor, target, steps: int = 8, insert: bool = False,
-             blank: torch.Tensor | None = None, seed: int = 0) -> torch.Tensor:
+             blank: torch.Tensor | None = None, seed: int = 0, blobs: torch.Tensor | None = None) -> torch.Tensor:
     """Deletion curve (Petsiuk et al. 2018): the probability of `target` as pixels go, the map's highest first.
 
     x (n, 3, H, W), att (n, H, W) -> (n, steps + 1), from all pixels to none. What goes is replaced by `blank`
     (n, 3, H, W), by default the picture blurred, so that no new edge appears. insert: the insertion curve, from the
-    blank picture to the whole. Equal pixels go in an order drawn from the seed. Raises ValueError for shapes that
-    differ, NaN, fewer than one step, or a class that does not exist.
+    blank picture to the whole. blobs (n, H, W), whole numbers: pieces that go as a whole, by the map's mean on them, so
+    that a smooth map and one that is constant on segments delete alike; by default each pixel is one. Equals go in an
+    order drawn from the seed. Raises ValueError for shapes that differ, NaN, fewer than one step, or a class that does
+    not exist.
     """
     _check_maps(att)
-    if att.shape != (len(x), *x.shape[-2:]) or steps < 1:
+    if att.shape != (len(x), *x.shape[-2:]) or steps < 1 or (blobs is not None and blobs.shape != att.shape):
         raise ValueError(f"att is {tuple(att.shape)} for pictures {tuple(x.shape)} and {steps} steps: give one map of "
-                         f"each picture's size, and at least one step.")
+                         f"each picture's size (blobs too), and at least one step.")
     x, target = x.to(net.device), check_target(target, len(x), net.n_classes).to(net.device)
     blank = blurred(x) if blank is None else blank.to(net.device)
-    rank, pixels, curve = ranks(att, seed).to(net.device), att[0].numel(), []
+    rank, pixels, curve = ranks(att, seed, blobs).to(net.device), att[0].numel(), []
     for step in range(steps + 1):
         gone = (rank < round(pixels * step / steps)).view(len(x), 1, *x.shape[-2:])
         seen = torch.where(gone, *((x, blank) if insert else (blank, x)))
@@ -97,12 +118,30 @@ def flipping(net: Backbone, x: torch.Tensor, att: torch.Tensor, target, steps: i
     return torch.stack(curve, 1)
 
 
-def ranks(att: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """The rank of each pixel, 0 for the highest, (n, H, W) -> (n, H W); equal ones in an order drawn from the seed."""
-    flat = att.detach().cpu().flatten(1)
-    shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    order = shuffle[flat[:, shuffle].sort(dim=1, descending=True, stable=True).indices]
-    return torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1]).expand_as(order))
+def ranks(att: torch.Tensor, seed: int = 0, blobs: torch.Tensor | None = None) -> torch.Tensor:
+    """How many pixels go before each one, (n, H, W) -> (n, H W); equal ones in an order drawn from the seed.
+
+    blobs: as in `flipping`; the pixels of a blob go together, with those that go before the blob counted.
+    """
+    flat = att.detach().cpu().flatten(1).double().numpy()
+    ids = np.tile(np.arange(flat.shape[1]), (len(flat), 1)) if blobs is None else blobs.flatten(1).numpy()
+    drawn, found = np.random.default_rng(seed).permutation(flat.shape[1]), []
+    for row, own in zip(flat, ids, strict=True):
+        _, place, size = np.unique(own, return_inverse=True, return_counts=True)
+        order = np.lexsort((drawn[: len(size)], -np.bincount(place, row) / size))
+        before = np.empty_like(size)
+        before[order] = np.cumsum(size[order]) - size[order]
+        found.append(before[place])
+    return torch.as_tensor(np.stack(found))
+
+
+def blobs(pixels: torch.Tensor, n: int = 64) -> torch.Tensor:
+    """About n pieces of each picture that follow its edges and no method's map (SLIC superpixels).
+
+    pixels (m, 3, H, W) uint8 -> (m, H, W) whole numbers.
+    """
+    cut = [slic(np.moveaxis(picture.numpy(), 0, -1), n, compactness=10, start_label=0) for picture in pixels]
+    return torch.as_tensor(np.stack(cut))
 
 
 def blurred(x: torch.Tensor) -> torch.Tensor:

@@ -150,6 +150,8 @@ def _birds(request, name="birds", title="drawn birds", counts=None, species=None
         raw = tensors["images"].permute(0, 3, 1, 2).contiguous()
         pictures[word] = Pictures(raw, tensors["labels"], request.normalisation, tensors["masks"])
         pictures[word].backgrounds = tensors["backgrounds"]
+        pictures[word].numbers = start + torch.arange(len(raw)) % inputs["per_class"]
+        pictures[word].draw = partial(birds.draw, seed=request.seed, size=request.size)
     return title, [s.name for s in birds.SPECIES[:species]], pictures
 
 

@@ -3,11 +3,12 @@
 `paper` holds the paper's Figures 1 and 2, `maps` what lies over pictures, `charts` what draws numbers alone; `keep`
 saves a figure beside a .json of its numbers, settings and versions.
 """
-from paperlib.figures.charts import bars, forest, log_dots, options, prediction, scatter
+from paperlib.figures.charts import bars, differences, forest, log_dots, options, prediction, scatter
 from paperlib.figures.maps import (
     CONCEPTS,
     PALETTE,
     about_mean,
+    concept_rows,
     evidence,
     ladder,
     overlay,
@@ -17,9 +18,9 @@ from paperlib.figures.maps import (
     sheet,
     show,
 )
-from paperlib.figures.paper import concepts, figure1, figure2, project
+from paperlib.figures.paper import concepts, figure1, figure2, project, votes
 from paperlib.figures.record import keep
 
-__all__ = ["CONCEPTS", "PALETTE", "about_mean", "bars", "concepts", "evidence", "figure1", "figure2", "forest", "keep",
-           "ladder", "log_dots", "options", "overlay", "panel", "parts", "prediction", "project", "scatter",
-           "segments", "sheet", "show"]
+__all__ = ["CONCEPTS", "PALETTE", "about_mean", "bars", "concept_rows", "concepts", "differences", "evidence",
+           "figure1", "figure2", "forest", "keep", "ladder", "log_dots", "options", "overlay", "panel", "parts",
+           "prediction", "project", "scatter", "segments", "sheet", "show", "votes"]

@@ -134,6 +134,33 @@ def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: di
     return figure
 
 
+def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str]) -> Figure:
+    """A panel for each name of `found`, a row per rival, a column per score: by how much the name is better.
+
+    found[name][rival][score] has difference, limit (three errors) and p. Colour: the difference in errors, red for
+    better, at most six; grey numbers are of differences that cannot be told from zero.
+    """
+    rivals = list(next(iter(found.values())))
+    size = 1.6 + 0.52 * len(scores) * len(found), 1.5 + 0.26 * len(rivals)
+    figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, (name, rows) in zip(axes[0], found.items(), strict=True):
+        cells = [[rows[rival].get(score) for score in scores] for rival in rivals]
+        errors = [[3 * cell["difference"] / cell["limit"] if cell and cell["limit"] else 0 for cell in row]
+                  for row in cells]
+        image = axis.imshow(errors, cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto", alpha=0.75)
+        for y, row in enumerate(cells):
+            for x, cell in enumerate(row):
+                if cell:
+                    axis.text(x, y, f"{cell['difference']:+.2f}", ha="center", va="center", fontsize=6,
+                              color="black" if cell["p"] < 0.05 else "0.6")
+        axis.set_xticks(range(len(scores)), scores, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(rivals)), rivals, fontsize=8)
+        axis.set_title(f"{name} is better by", fontsize=9)
+        axis.tick_params(length=0)
+    figure.colorbar(image, ax=axes, label="difference, in standard errors", shrink=0.7)
+    return figure
+
+
 def prediction(picture, title: str, names, logits) -> Figure:
     """A picture (3, H, W) uint8 beside the largest logits, largest first: names and logits have one length."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.6), width_ratios=[1, 1.3], layout="constrained")

@@ -36,8 +36,17 @@ def frame(axis, colour=None) -> None:
         spine.set(visible=colour is not None, linewidth=3, color=colour)
 
 
-def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None) -> Figure:
-    """Pictures in rows, each with its title (long ones on two lines), framed in colours[i] unless that is None."""
+def rectangle(axis, box) -> None:
+    """Frame a box (left, top, width, height) of a picture so that it is seen on any ground."""
+    for colour, width in (("black", 2.4), ("white", 1)):
+        axis.add_patch(Rectangle((box[0] - 0.5, box[1] - 0.5), *box[2:], fill=False, edgecolor=colour, linewidth=width))
+
+
+def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None, boxes=None) -> Figure:
+    """Pictures in rows, each with its title (long ones on two lines), framed in colours[i] unless that is None.
+
+    boxes: if given, (left, top, width, height) in each picture, drawn there.
+    """
     rows, wide = -(-len(pictures) // columns), round(13 * side)
     titles = [textwrap.fill(title, wide) if "\n" not in title else title for title in titles]
     lines = max(title.count("\n") for title in titles) + 1
@@ -48,6 +57,8 @@ def sheet(pictures, titles, columns: int = 7, side: float = 1.25, colours=None) 
     for axis, picture, title, colour in zip(axes.flat, pictures, titles, colours or [None] * len(titles), strict=False):
         axis.axis("on")
         show(axis, picture, title, colour)
+    for axis, box in zip(axes.flat, boxes or [], strict=False):
+        rectangle(axis, box)
     return figure
 
 
@@ -126,6 +137,23 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
         axes[1, i].set_xlabel(f"mean {array(maps[i]).mean():.2f}", fontsize=8)
     figure.colorbar(image, ax=axes, label=label, shrink=0.42, anchor=(0, 0.1))
+    return figure
+
+
+def concept_rows(pictures, maps: dict[str, list]) -> Figure:
+    """Concept maps of several explainers on the same pictures: a row per explainer, a column per picture.
+
+    pictures (3, H, W) uint8; maps[name] holds a map (h, w) per picture, of numbers from 0; colours are each row's own.
+    """
+    n = len(pictures)
+    figure, axes = plt.subplots(len(maps) + 1, n, figsize=(1.5 * n + 1.0, 1.5 * len(maps) + 1.5), squeeze=False,
+                                layout="constrained")
+    for i, picture in enumerate(pictures):
+        show(axes[0, i], picture)
+        for axis, each in zip(axes[1:, i], maps.values(), strict=True):
+            segments(axis, picture, each[i], {k: CONCEPTS[k % 10] for k in np.unique(array(each[i])).tolist()})
+    for axis, name in zip(axes[:, 0], ["", *maps], strict=True):
+        axis.set_ylabel(textwrap.fill(name, 12), fontsize=9, rotation=0, ha="right", va="center")
     return figure
 
 

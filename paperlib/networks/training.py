@@ -65,7 +65,7 @@ RECIPES = {
     "folder": Recipe(epochs=30, batch_size=32, augment="flip+crop"),
     "digits": Recipe(epochs=15, batch_size=64, lr=0.05, momentum=0.9, weight_decay=5e-4),
     "birds": DRAWN,
-    **dict.fromkeys(("sparrows", "shortcut"), replace(DRAWN, epochs=30, batch_size=16, lr=0.02)),  # few pictures: smaller steps
+    **dict.fromkeys(("sparrows", "shortcut"), replace(DRAWN, epochs=20, batch_size=16, lr=0.02)),  # few: small steps
 }
 
 

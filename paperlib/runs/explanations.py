@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from paperlib.attribution import upstream
+from paperlib.attribution import shares, upstream
 from paperlib.concepts import ConceptExplainer, fit_together, readings
-from paperlib.datasets.pictures import Pictures, patch
+from paperlib.datasets.pictures import Pictures, window
 from paperlib.kmex import KMEx
 from paperlib.runs import store
 from paperlib.runs.results import BATCH, content, inputs
@@ -162,18 +162,23 @@ def explanation(study: Settings, pictures: Pictures, i: int) -> list[dict]:
     one = Subset(pictures, [i])
     reading = next(readings(study.trained, one, {explainer.name: explainer for explainer in fitted}, shown=True))
     c = reading.predicted
-    attribution = upstream(reading.features, study.trained.C, fitted, c)
-    return [{"name": e.name, "K": len(e.prototypes_), "class": int(c), "everyone": reading.explained[e.name].s[0],
-             "predicted": reading.explained[e.name].shown[0] + int(c) * e.prototypes_per_class,
-             "attribution": attribution[e.name][0].cpu(), "patches": study.patches(e, int(c))} for e in fitted]
+    attribution, columns = upstream(reading.features, study.trained.C, fitted, c), []
+    for e in fitted:
+        map_, att = reading.explained[e.name].shown[0] + int(c) * e.prototypes_per_class, attribution[e.name][0].cpu()
+        held, found = shares(att, map_), study.patches(e, int(c))
+        columns.append({"name": e.name, "K": len(e.prototypes_), "class": int(c), "predicted": map_,
+                        "everyone": reading.explained[e.name].s[0], "attribution": att,
+                        "shares": {k: held.get(k, 0.0) for k, *_ in found},
+                        "patches": sorted(found, key=lambda each: -held.get(each[0], -torch.inf))})
+    return columns
 
 
 def patches(study: Settings, labels: torch.Tensor, sources: torch.Tensor, resolution: tuple[int, int], c: int) -> list:
-    """The training patches that prototypes of class c come from: (prototype, patch, box, "#picture's number")."""
-    found = []
+    """Where prototypes of class c come from: (prototype, training picture, patch's box in it, "#picture's number")."""
+    found, pictures = [], study.data.train
     for k in (labels == c).nonzero().flatten().tolist():
         image, row, column = sources[k].tolist()
-        found.append((k, *patch(study.data.train.pixels(image), row, column, resolution), f"#{image}"))
+        found.append((k, pictures.pixels(image), window(pictures.size, row, column, resolution), f"#{image}"))
     return found
 
 

@@ -194,8 +194,9 @@ class Study(Settings):
 
         picture: a number in the split, or the file of a picture. Each is a dict: name; K, the number of all
         prototypes; class, the predicted one; predicted and everyone, maps (h, w) of the nearest prototype among that
-        class's and among all K (eq. 9); attribution (h, w), eq. 11 and its way upstream; patches, as `patches` gives
-        them. Raises ValueError for a number that the split does not have, DataError for a bad file.
+        class's and among all K (eq. 9); attribution (h, w), eq. 11 and its way upstream; shares, of the evidence, by
+        prototype; patches, as `patches` gives them, the largest share first. Raises ValueError for a number that the
+        split does not have, DataError for a bad file.
         """
         pictures, i = self._pictures(picture, split)
         return explanations.explanation(self, pictures, i)
@@ -215,12 +216,12 @@ class Study(Settings):
         return pictures, int(picture)
 
     def patches(self, explainer: ConceptExplainer, c: int) -> list[tuple]:
-        """The training patches nearest to the prototypes of class c: (prototype, patch, box, picture's number)."""
+        """Where prototypes of class c come from: (prototype, training picture, patch's box in it, picture's number)."""
         return explanations.patches(self, explainer.prototype_labels_, explainer.prototype_sources_,
                                     explainer.resolution_, c)
 
     def protopnet_patches(self, c: int) -> list[tuple]:
-        """What ProtoPNet's prototypes of class c are: (prototype, patch, box, picture's number), as `patches`."""
+        """Where ProtoPNet's prototypes of class c come from, as `patches`."""
         net = self.protopnet
         return explanations.patches(self, net.prototype_labels_, net.sources_, tuple(net.map_size_.tolist()), c)
 

@@ -30,7 +30,10 @@ def scored(accuracies: dict, agreements: dict) -> Board:
                                          SAME: np.array(agreements.get(name, accuracies[name]), float)}
                                   for name in accuracies}
     seeds = {str(s): key({} if s == 3 else {"random_state": s}) for s in range(3, 6)}
-    board.__dict__["keys"] = {"seed of k-means": seeds, "row": {"usual": key({}), "other": "other"}}
+    board.__dict__["keys"] = {**{f"seed, {name}": seeds for name in choices.ends(board, all_depths=True)},
+                              "row": {"usual": key({}), "other": "other"}}
+    board.__dict__["differs"] = {key({}): {}, "other": {"norm": "none"}}
+    board.__dict__["read"] = {name: {"map": np.zeros((4, 2, 2), int)} for name in accuracies}
     return board
 
 
@@ -38,10 +41,14 @@ def test_rows_differ_from_the_default_in_one_option_and_hold_it():
     board = Board(study())
     assert board.default == {"depth": 3, "part": (7, 0)} and board.name(2) == "B23"
     assert board.grids == [(4, 4), (1, 1)]
-    for row in [row for row in board.rows if "pictures" not in row and row != "depth"]:
+    for row in [row for row in board.rows if "pictures" not in row and "seed" not in row and row != "depth"]:
         assert sorted(map(len, board.rows[row].values())) == [0] + [1] * (len(board.rows[row]) - 1), row
-    assert list(board.rows["seed of k-means"]) == ["3", "4", "5", "6", "7"]
+    assert list(board.rows["seed, B23"]) == ["3", "4", "5", "6"]
+    assert board.rows["seed, B3"]["4"] == {"depth": 1, "random_state": 4}
     assert board.rows["resolution (eq. 7)"]["last block's"] == {"resolution": (1, 1)}
+    lucks = [{"norm": "none"}, {"block_weight": "none"}, {"depth": 2, "block_weight": "none"}, {"depth": 1}]
+    assert [board.depth_of(key(d)) for d in lucks if key(d) in board.differs] == [
+        "B123", "B123, no factor", "B23", "B3"]
     assert list(board.rows["depth"]) == ["B3", "B23", "B23, no factor", "B123", "B123, no factor"]
 
 
@@ -52,25 +59,27 @@ def test_parts_of_one_size_have_no_picture_in_common():
     assert list(choices.parts(board, {"depth": 1})) == [4, 8]  # one cell per picture: too few for k-means
 
 
-def test_difference_adds_the_luck_of_k_means_to_the_error():
+def test_difference_adds_the_luck_of_both_explainers_to_the_error():
     board = scored({"[]": [0, 100, 100, 0], "[('random_state', 4)]": [100, 100, 100, 0],
                     "[('random_state', 5)]": [0, 100, 0, 0], "other": [100, 100, 100, 100]}, {})
-    assert board.luck[ACCURACY] == pytest.approx(25)  # of 50, 75 and 25
+    assert board.luck["B123"][ACCURACY] == pytest.approx(25)  # of 50, 75 and 25
     gap, error = board.difference("other")
     assert gap == 50
     assert error == pytest.approx(np.hypot(np.std([100, 0, 0, 100], ddof=1) / 2, 25 * 2**0.5))
+    board.__dict__["luck"] = {**board.luck, "B123, no factor": {ACCURACY: 60.0, SAME: 0.0}}
+    board.differs["other"] = {"block_weight": "none"}
+    assert board.difference("other")[1] == pytest.approx(np.hypot(np.std([100, 0, 0, 100], ddof=1) / 2, 65))
     assert board.difference("[]") == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("accuracy, agreement, by_accuracy, by_map", [
-    ([100, 100, 100, 100], [0.9, 0.9, 0.9, 0.9], ["other"], []), ([0, 0, 0, 0], [1, 1, 1, 1], ["other"], []),
-    ([50, 50, 50, 50], [0.1, 0.1, 0.1, 0.1], [], ["other"])])
-def test_changed_is_more_than_three_errors_and_of_a_map_less_agreement(accuracy, agreement, by_accuracy, by_map):
+def test_summary_holds_differences_and_limits_and_of_a_map_the_seeds_agreement():
     seeds = {f"[('random_state', {s})]": [50, 50, 50, 50 + s] for s in (4, 5)}
-    board = scored({"[]": [50, 50, 50, 50], **seeds, "other": accuracy},
-                   {"[]": [1] * 4, **{name: [0.9, 0.9, 0.8, 0.9] for name in seeds}, "other": agreement})
-    assert board.changed("row", board.difference) == by_accuracy
-    assert board.changed("row", board.map_change) == by_map
+    board = scored({"[]": [50, 50, 50, 50], **seeds, "other": [100, 100, 100, 96]},
+                   {"[]": [1] * 4, **{name: [0.9, 0.9, 0.8, 0.9] for name in seeds}, "other": [0.1, 0.2, 0.1, 0.1]})
+    found = board.summary(["row"])["row", "other"]
+    assert found["points"] == 49 and found["map"] == pytest.approx(0.125 - 0.875)
+    assert found["points, limit"] == pytest.approx(3 * board.difference("other")[1])
+    assert 0 < found["map, limit"] < 0.75
 
 
 def test_choose_takes_the_largest_penalty_within_an_error_of_the_best():

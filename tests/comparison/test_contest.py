@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from paperlib.comparison import contest, scores
+from paperlib.comparison import contest, scores, truth
 from paperlib.datasets import birds
 from paperlib.runs.study import Study
 
@@ -38,6 +38,8 @@ def test_task_takes_the_first_of_each_class(study):
     one = contest.task(study, 1, only_correct=False)
     assert one.numbers.tolist() == list(range(0, 16, 2))
     assert contest.task(study, 1, most=3, only_correct=False).numbers.tolist() == [0, 8, 14]
+    assert contest.task(study, 1, only_correct=False, skip=1).numbers.tolist() == list(range(1, 16, 2))
+    assert contest.task(study, 1, only_correct=False, skip=5).numbers.tolist() == list(range(1, 16, 2))  # no third
 
 
 def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
@@ -46,7 +48,7 @@ def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
     x1, y1, w, h = test.boxes[0].tolist()
     boxes = contest.true_boxes(study, contest.Task(torch.tensor([0]), None, None))
     assert boxes.tolist() == [[x1, y1, x1 + w, y1 + h]]
-    radius, side = contest.DISC * 64, range(64)
+    radius, side = truth.DISC * 64, range(64)
     for r in side:
         for c in side:
             near = [(k, (c + 0.5 - x) ** 2 + (r + 0.5 - y) ** 2) for k, (x, y, seen) in
@@ -59,27 +61,59 @@ def test_cub_parts_are_discs_the_rest_of_the_box_unknown(dotted_cub):
 
 @pytest.fixture
 def few(study, monkeypatch):
-    """Three pictures, and RISE with few masks."""
+    """Three pictures, and RISE with few masks; swapping any part takes one logit off the lead."""
     monkeypatch.setattr(contest.baselines, "RISE_MASKS", 4)
+    monkeypatch.setattr(contest, "falls", lambda study, todo: torch.eye(len(birds.PARTS) - 1)[todo.target].double())
     test = study.data.test
     return contest.Task(torch.arange(3), test.labels[:3], test.labels[:3] + 1, test.masks[:3] > 0, test.masks[:3] > 3)
 
 
 def test_contest_scores_each_method_and_keeps_it(study, few, monkeypatch):
     found = contest.contest(study, few, steps=2)
-    assert list(found)[:5] == ["B4", "B34", "B234", "Soft-CAM", "saliency"] and "RISE" in found
+    assert list(found)[:5] == ["B4", "B34", "B234", "Soft-CAM", "saliency"] and {"RISE", "flat map"} <= set(found)
     x, target = study.data.test.batch(few.numbers), few.target
     att = contest.methods(study)["saliency"](study.trained, x, target)
     assert set(found["saliency"]) == set(contest.SCORES)
     np.testing.assert_allclose(found["saliency"]["pointing, object"], scores.pointing_game(att, few.object))
     np.testing.assert_allclose(found["saliency"]["mass, parts"], scores.relevance_mass(att, few.parts), rtol=1e-4)
     np.testing.assert_allclose(found["saliency"]["Gini"], scores.gini(att), rtol=1e-4)
-    deletion = scores.area_under(scores.flipping(study.trained, x, att, target, 2))
-    np.testing.assert_allclose(found["saliency"]["deletion"], deletion, rtol=1e-3)
-    assert {name: len(row["Gini"]) for name, row in found.items()} == dict.fromkeys(found, 3)
+    swap = scores.part_order(att, study.data.test.masks[:3].long(), torch.eye(12)[target].double())
+    np.testing.assert_allclose(found["saliency"]["swap"], swap)
+    cut = scores.blobs(torch.stack([study.data.test.pixels(i) for i in range(3)]))
+    deletion = scores.area_under(scores.flipping(study.trained, x, att, target, 2, blobs=cut))
+    np.testing.assert_allclose(found["saliency"]["deletion"], [deletion[0], np.nan, np.nan], rtol=1e-3)
+    for score, first in (("Gini", "RISE"), ("pointing, parts", "occlusion")):  # what is dear, of every third picture
+        assert np.isfinite(found[first][score]).tolist() == [True, False, False]
     monkeypatch.setattr(contest, "_scored", None)  # what is kept is not computed again
     again = contest.contest(study, few, steps=2)
     assert all(np.array_equal(again[m][s], found[m][s], equal_nan=True) for m in found for s in found[m])
+
+
+def test_floors_and_ceilings(study, few):
+    found = contest.contest(study, few, steps=2)
+    area = few.parts.double().mean((1, 2))
+    np.testing.assert_allclose(found["flat map"]["pointing, parts"], area)
+    oracles = [name for name in found if name.startswith("oracle")]
+    assert len(oracles) == 3 and all((found[name]["mass, parts"] > area.numpy()).all() for name in oracles)
+
+
+def test_the_lead_is_explained_by_what_explains_a_logit_and_the_network_is_put_back(study, few):
+    net, x = study.trained, study.data.test.batch(few.numbers)
+    before, y = {name: p.clone() for name, p in net.state_dict().items()}, net(x)
+    with contest.leading(net, 2, 5):
+        torch.testing.assert_close(net(x)[:, 2], y[:, 2] - y[:, 5])
+    h = net.features(x)[-1]
+    by_hand = torch.einsum("ndhw,nd->nhw", h, (net.C[:, few.target] - net.C[:, few.rival]).T)
+    found = contest.lead_maps(net, "B4", contest.methods(study)["B4"], x, few.target, few.rival)
+    for one, other in zip(found, by_hand, strict=True):  # but for a factor, and upsampled
+        other = contest.upsample(other[None], x.shape[-2:])[0]
+        torch.testing.assert_close(one / one.abs().max(), other / other.abs().max(), atol=1e-4, rtol=1e-3)
+    soft = contest.lead_maps(net, "Soft-CAM", contest.methods(study)["Soft-CAM"], x, few.target, few.rival)
+    torch.testing.assert_close(soft.mean((1, 2)), study.softcam(x).gather(1, few.target[:, None])[:, 0]
+                               - study.softcam(x).gather(1, few.rival[:, None])[:, 0], atol=1e-3, rtol=1e-3)
+    assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
+    nothing = contest.contest(study, few, steps=2)
+    assert all(np.isnan(nothing[name]["swap, lead"]).all() for name in contest.NO_CLASS)
 
 
 def only(monkeypatch, *names):
@@ -143,7 +177,9 @@ def test_costs_are_multiples_of_a_forward_pass(study, monkeypatch):
 
 def test_concept_contest_scores_maps_and_the_floor(study):
     found = contest.concept_contest(study, ks=(1, 2), per_class=1)
-    assert set(found) == {(name, k) for name in ("B4", "B34", "B234", "colours") for k in (1, 2)}
+    oracles = {name for name in found if "oracle" in name[0]}
+    assert set(found) - oracles == {(name, k) for name in ("B4", "B34", "B234", "colours") for k in (1, 2)}
+    assert len(oracles) == 3
     test = study.data.test
     numbers = test.first(1)
     classes = study.trained(test.batch(numbers)).argmax(1)
@@ -160,12 +196,6 @@ def test_pooled_is_the_mean_over_the_networks_that_scored_a_picture():
         return todo, {"a": {"Gini": np.array(values)}}
     found = contest.pooled([one([4, 7], [1.0, 3.0]), one([7, 9], [5.0, np.nan])])
     np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 4.0, np.nan])
-
-
-def test_sign_of_difference_needs_an_interval_without_zero():
-    x = np.random.default_rng(0).normal(size=200)
-    sign = contest.sign_of_difference
-    assert sign(x + 1, x) == 1 and sign(x - 1, x) == -1 and sign(x, x) == 0 and sign(x, x[::-1]) == 0
 
 
 def test_table_has_means_within_their_intervals():

@@ -3,15 +3,20 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 from sklearn.metrics import adjusted_rand_score
 
 from paperlib.comparison.pairs import (
+    compared,
     connectedness,
     contrast,
     correlation,
+    framed,
+    holm,
     map_agreement,
     paired_difference,
     prototype_shift,
+    sign_of_difference,
 )
 
 
@@ -25,6 +30,40 @@ def test_paired_difference_against_loops():
     for pair in (([1], [0]), ([1, 0], [1, 0, 1]), ([[1, 0]], [[0, 1]])):
         with pytest.raises(ValueError, match="must be scores of the same two or more pictures"):
             paired_difference(*pair)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.2]).tolist() == pytest.approx([0.04, 0.09, 0.09, 0.2])
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0] and len(holm([])) == 0
+
+
+def test_compared_knows_chance_and_corrects_for_the_number_of_comparisons():
+    rng = np.random.default_rng(0)
+    gap = rng.normal(0.4, 1.0, 40)
+    one = compared({"a": gap})["a"]
+    wanted = ttest_1samp(gap, 0).pvalue
+    assert one["p"] == pytest.approx(wanted, rel=0.15) and one["difference"] == pytest.approx(gap.mean())
+    assert one["limit"] == pytest.approx(3 * paired_difference(0 * gap, gap)[1]) and one["pictures"] == 40
+    many = compared({"a": gap, **{str(i): rng.normal(0, 1, 40) for i in range(9)}})
+    assert many["a"]["p"] == pytest.approx(10 * one["p"], rel=1e-6)
+    assert compared({"a": [*gap, np.nan]})["a"] == one
+    assert compared({"flat": np.zeros(5)})["flat"]["p"] == 1.0
+    with pytest.raises(ValueError, match="a has 1 pictures with both scores"):
+        compared({"a": [1.0, np.nan]})
+
+
+def test_sign_of_difference_needs_an_interval_without_zero():
+    x = np.random.default_rng(0).normal(size=200)
+    sign = sign_of_difference
+    assert sign(x + 1, x) == 1 and sign(x - 1, x) == -1 and sign(x, x) == 0 and sign(x, x[::-1]) == 0
+
+
+def test_framed_is_the_overlap_of_a_concept_with_the_border():
+    frame = np.ones((2, 5, 5), dtype=int)
+    frame[:, 1:-1, 1:-1] = 0
+    frame[1, 2:] = 3
+    assert framed(frame).tolist() == pytest.approx([1.0, 7 / 16])
+    assert framed(np.zeros((1, 5, 5), dtype=int)).tolist() == pytest.approx([16 / 25])
 
 
 def pieces_by_flood(s):

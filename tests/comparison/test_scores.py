@@ -133,7 +133,34 @@ def test_equal_pixels_go_in_a_seeded_random_order():
     rank = scores.ranks(flat)
     assert sorted(rank[0].tolist()) == list(range(16)) and rank[0].tolist() != list(range(16))
     assert torch.equal(rank, scores.ranks(flat)) and not torch.equal(rank, scores.ranks(flat, seed=1))
+    cut = torch.arange(16).view(1, 4, 4) // 4  # four rows of four
+    assert sorted(scores.ranks(flat[:1], blobs=cut)[0].tolist()) == [0] * 4 + [4] * 4 + [8] * 4 + [12] * 4
     assert scores.ranks(torch.arange(16.0).view(1, 4, 4))[0].tolist() == list(range(15, -1, -1))
+
+
+def test_blobs_go_whole_by_their_mean():
+    att = torch.tensor([[[9.0, 0.0, 1.0], [0.0, 2.0, 2.0]]])
+    cut = torch.tensor([[[5, 5, 5], [5, 2, 2]]])  # means 2.5 and 2
+    assert scores.ranks(att, blobs=cut)[0].tolist() == [0, 0, 0, 0, 4, 4]
+    assert scores.ranks(-att, blobs=cut)[0].tolist() == [2, 2, 2, 2, 0, 0]
+
+
+def test_blobs_follow_the_picture():
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, :, 13:] = 255
+    cut = scores.blobs(pixels, 16)[0]
+    assert not set(cut[:, :13].flatten().tolist()) & set(cut[:, 13:].flatten().tolist())
+    assert 8 <= len(cut.unique()) <= 24
+
+
+def test_part_order_is_spearman_over_the_parts_that_can_be_seen():
+    labels = torch.tensor([[[0, 1, 2], [3, 3, 4]]]).expand(3, -1, -1)
+    att = torch.tensor([[9.0, 1, 2], [1, 2, 4]]).expand(3, -1, -1).clone()  # 1, 2, 3 and 4 on the parts
+    att[2] = labels[2] * 0 + 1.0 * (labels[2] != 3) + 0.5 * (labels[2] == 3)  # the same on each
+    nan = math.nan
+    falls = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.3, nan, 0.2, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    assert scores.part_order(att, labels, falls).tolist() == pytest.approx([1.0, -1.0, nan], nan_ok=True)
+    assert scores.part_order(att, labels, 0 * falls).isnan().all()  # nothing was swapped
 
 
 def test_blurred_keeps_the_mean_colour_and_loses_the_detail():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from paperlib import figures
-from paperlib.datasets.pictures import patch
+from paperlib.datasets.pictures import window
 from paperlib.figures import maps
 from paperlib.runs.study import Study
 
@@ -31,7 +31,9 @@ def test_explain_gives_the_maps_of_each_depth(study):
         assert column["K"] == 20
         assert torch.equal(column["everyone"], explainer.explanation_map(study.trained, x)[0])
         assert set((column["predicted"] // 2).flatten().tolist()) == {c}
-        assert [k for k, *_ in column["patches"]] == [2 * c, 2 * c + 1]
+        assert sorted(k for k, *_ in column["patches"]) == sorted(column["shares"]) == [2 * c, 2 * c + 1]
+        shares = [column["shares"][k] for k, *_ in column["patches"]]
+        assert sum(shares) == pytest.approx(1) and shares == sorted(shares, reverse=True)
 
 
 def test_explain_keeps_the_logit_in_the_mean_at_every_depth(study):
@@ -49,25 +51,24 @@ def test_explain_refuses_a_picture_that_is_not_there(study, number):
 
 
 def column(size, few, rng):
-    piece = np.zeros((3, 8, 8), dtype=np.uint8)
-    return {"name": "B4", "K": 3 * few, "predicted": rng.integers(0, few, (size, size)),
+    picture = np.zeros((3, 8, 8), dtype=np.uint8)
+    return {"name": "B4", "K": 3 * few, "class": 0, "predicted": rng.integers(0, few, (size, size)),
             "everyone": rng.integers(0, 3 * few, (size, size)), "attribution": rng.normal(size=(size, size)),
-            "patches": [(k, piece, (1.5, 1.5, 3, 3), "#0") for k in range(few)]}
+            "shares": dict.fromkeys(range(few), 1 / few),
+            "patches": [(k, picture, (2, 2, 3, 3), "#0") for k in range(few)]}
 
 
-@pytest.mark.parametrize("few, sizes", [(2, (1, 2, 4)), (5, (3, 6, 12)), (12, (4,))])
-def test_figure1_has_one_scale_and_a_patch_for_each_prototype(few, sizes):
+@pytest.mark.parametrize("few, sizes", [(2, (1, 2, 4)), (12, (4,))])
+def test_figure1_is_about_each_maps_mean_and_has_a_picture_for_each_prototype(few, sizes):
     rng = np.random.default_rng(0)
     columns = [column(size, few, rng) for size in sizes]
-    figure = figures.figure1(np.zeros((3, 24, 24), dtype=np.uint8), columns, "picture", "class")
-    limits = {image.get_clim() for axis in figure.axes for image in axis.images if image.get_cmap().name == "RdBu_r"}
-    most = max(np.abs(c["attribution"]).max() for c in columns)
-    assert limits == {(-most, most)}
-    titles = [axis.get_title() for axis in figure.axes]
-    assert sum(title.startswith(f"{few}: ") for title in titles) == len(columns)
-    for each in columns:
-        n = len(np.unique(each["predicted"]))
-        assert f"B4: concepts on the map: {n}" in titles
+    figure = figures.figure1(np.zeros((3, 24, 24), dtype=np.uint8), columns, "picture", list("abc"))
+    drawn = [image for axis in figure.axes for image in axis.images if image.get_cmap().name == "RdBu_r"]
+    for image, each in zip(drawn, columns, strict=True):
+        about = each["attribution"] - each["attribution"].mean()
+        np.testing.assert_allclose(image.get_array(), about)
+        assert -image.get_clim()[0] == image.get_clim()[1] >= np.abs(about).max()
+    assert sum(axis.get_title().startswith(f"{few}: ") for axis in figure.axes) == len(columns)
 
 
 def test_borders_lie_between_different_ids():
@@ -113,14 +114,11 @@ def test_a_flat_map_is_drawn_flat_in_spite_of_rounding():
 
 
 @pytest.mark.parametrize("resolution, side", [((12, 12), 8), ((3, 3), 8), ((2, 2), 12), ((1, 1), 24)])
-def test_a_patch_holds_the_whole_pixel(resolution, side):
-    picture = np.arange(3 * 24 * 24, dtype=np.uint16).reshape(3, 24, 24)
+def test_a_window_holds_the_whole_cell_and_lies_in_the_picture(resolution, side):
     for row in range(resolution[0]):
-        piece, (left, top, width, height) = patch(picture, row, 0, resolution)
-        assert piece.shape == (3, side, side)
-        assert -0.5 <= left and -0.5 <= top and left + width <= side - 0.5 and top + height <= side - 0.5
-        y, x = round(top + 0.5), round(left + 0.5)
-        assert piece[0, y, x] == picture[0, row * 24 // resolution[0], 0]
+        left, top, width, height = window(24, row, 0, resolution)
+        assert width == height == side and 0 <= left <= 24 - side and 0 <= top <= 24 - side
+        assert top <= row * 24 / resolution[0] and top + height >= (row + 1) * 24 / resolution[0] and left == 0
 
 
 def test_parts_paints_the_chosen_parts_only():
