@@ -18,7 +18,7 @@ from pathlib import Path
 from paperlib.runs import notebooks, parameters, upkeep
 from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
-from paperlib.runs.summary import Teller, failed, table
+from paperlib.runs.summary import Teller, failed, ledger, table
 
 MOST_RUNS = 1000
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
@@ -244,13 +244,15 @@ def _result(done) -> Result:
 
 
 def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None:
-    """Writes the report where tables of means were shown, and says where."""
+    """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
     from paperlib.runs import report
 
-    studies = dict.fromkeys(study for plan in plans if notebooks.MEANS in plan.text for study in plan.studies)
-    if studies:
-        path = report.write(out, {study.dataset: study.settings()["checkpoint"] for study in studies}, seconds)
-        print(f"the paper's numbers beside these: {path} (and .html, .json)")
+    networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
+    tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
+              for study in plan.studies}
+    run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
+    path = report.write(out, tables, seconds, run)
+    print("", ledger(run), f"all claims, and the paper's numbers beside these: {path} (and .html, .json)", sep="\n")
 
 
 def networks(options: argparse.Namespace) -> int:
