@@ -303,21 +303,15 @@ against_default("interpolation (eq. 7)")
 #
 # A convolution at the border of a map needs values from outside. Most networks take zeros; the alternative repeats the
 # border's own values. Eq. 8 takes each cell's direction, and cells that have seen zeros point elsewhere: k-means makes
-# them a concept of their own, the *frame*. Two networks that differ in their padding only, on the same pictures (above
-# zeros, below the border's values):
+# them a concept of their own, the *frame*. Two networks that differ in their padding only, on the same pictures. (The
+# twin is shown where it ships or has been trained: `PADDING["zeros"].compute("network")` trains it, in minutes.)
 
 # %%
-def padded(study):
-    """The study and its twin with the other padding, zeros first; of other families of networks the study alone."""
-    name = study.backbone.removesuffix("_replicate")
-    narrow = name.startswith("resnet") and "_x0_" in name and study.weights == "none"
-    return {"zeros": replace(study, backbone=name), "its border": replace(study, backbone=f"{name}_replicate")} \
-        if narrow and study.dataset == "birds" else {study.backbone: study}
-
-twins = padded(study)
-read = {word: twin.compare({board.name(depth): {**board.default, "depth": depth} for depth in range(1, 4)
-                            if depth <= len(twin.trained.blocks)}, choices_test_per_class)
-        for word, twin in twins.items()}
+name = study.backbone.removesuffix("_replicate")
+PADDING = {"zeros": replace(study, backbone=name), "its border": replace(study, backbone=f"{name}_replicate")}
+depths = {board.name(d): {**board.default, "depth": d} for d in range(1, board.default["depth"] + 1)}
+read = {word: twin.compare(depths, choices_test_per_class) for word, twin in PADDING.items()
+        if twin.backbone == study.backbone or ("_x0_" in name and twin.computed("network"))}
 
 # %%
 shown = np.linspace(0, len(board.tests) - 1, 5).round().astype(int)
@@ -523,7 +517,7 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1
 for b in boards:
     title, rows = b.title, {row: b.row(row) for row in b.rows}
     kept = {"board": rows, "summary": bars(found[title]), "ruler": ruler(b), "table1": table1[title],
-            "attribution": targets[title], "stability": stable[title], "readers": tables[title].to_dict("index"),
+            "attribution": targets[title], "stability": stable[title], "readers": tables[title].to_dict(),
             "gains": {name: {what: [row[what, "difference"] + s * row[what, "limit"] for s in (0, -1, 1)]
                              for what, word in row if word == "limit"} for name, row in gains[title].items()},
             "subsets": {name: {str(n): [row["less than all"] + s * row["limit"] for s in (0, -1, 1)]

@@ -127,7 +127,8 @@ print(f"{ours[0]} is negative on {float((b4 < 0).double().mean()):.1%} of the pi
 # %%
 shown = np.linspace(0, len(todo.numbers) - 1, min(5, len(todo.numbers))).round().astype(int)
 numbers, x, target = todo.numbers[shown], study.data.test.batch(todo.numbers[shown]), todo.target[shown]
-maps = {name: list(method(study.trained, x, target)) for name, method in contest.methods(study).items()}
+methods, net = contest.methods(study), study.trained
+maps = {name: list(method(net, x, target)) for name, method in methods.items()}
 given = contest.floors_and_ceilings(study, todo)
 maps |= {name: list(each[shown]) for name, each in given.items() if name != contest.FLAT}
 pictures = [study.data.test.pixels(i) for i in numbers]
@@ -150,7 +151,8 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 both = {}
 for name in (*ours, "saliency"):
     both[f"{name}, class"] = [m - m.mean() for m in maps[name]]
-    both[f"{name}, lead"] = [m - m.mean() for m in contest.lead_maps(study, name, x, target, todo.rival[shown])]
+    lead = contest.lead_maps(net, name, methods[name], x, target, todo.rival[shown])
+    both[f"{name}, lead"] = [m - m.mean() for m in lead]
 figure = figures.panel(pictures, both, titles, None if todo.parts is None else list(todo.parts[shown]))
 path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, study, out)
 
@@ -173,7 +175,7 @@ path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, 
 
 # %%
 found = [contest.contest(run, t) for run, t in zip(runs, tasks, strict=True)]
-whole = contest.joined(found)
+whole = contest.pooled(list(zip(tasks, found, strict=True)))
 means = contest.table(whole)
 interval = "{:.2f}\u00a0({:.2f}\u00a0to\u00a0{:.2f})".format  # spaces at which no line is broken
 
@@ -331,8 +333,8 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
 #   put back what the last block's few cells have lost.
 # - The paper's maps are the cheapest; like Grad-CAM they take less than two forward passes.
-# - These are small networks on drawn birds. For 50 species of real birds and a pretrained network `figures/README.md`
-#   keeps the means of six of these scores.
+# - These are small networks on drawn birds. For fifty species of real birds and a pretrained network
+#   `figures/README.md` keeps the means of six of these scores.
 
 # %%
 closing("07", out)

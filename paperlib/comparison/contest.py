@@ -13,6 +13,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.cluster import KMeans
 
@@ -22,20 +23,11 @@ from paperlib.comparison import methods as baselines
 from paperlib.comparison import scores
 from paperlib.comparison.pairs import sign_of_difference
 from paperlib.comparison.saliency import saliency_map
-from paperlib.comparison.truth import (
-    Task,
-    falls,
-    has_truth,
-    is_drawn,
-    oracle,
-    part_labels,
-    task,
-    true_boxes,
-)
+from paperlib.comparison.truth import Task, falls, has_truth, is_drawn, oracle, part_labels, task, true_boxes
 from paperlib.theorem1 import predicted_class
 
-__all__ = ["SCORES", "Task", "concept_contest", "contest", "costs", "has_truth", "joined", "leading", "methods",
-           "part_labels", "scored", "sign_of_difference", "table", "task", "true_boxes"]
+__all__ = ["SCORES", "Task", "concept_contest", "contest", "costs", "has_truth", "leading", "methods",
+           "part_labels", "pooled", "scored", "sign_of_difference", "table", "task", "true_boxes"]
 
 CLASS, LEAD = "", ", lead"  # what a map explains: the class's logit, or its lead over the rival's
 OF_TRUTH = ("pointing, object", "pointing, parts", "mass, object", "mass, parts", "mass above mean, object",
@@ -96,10 +88,9 @@ def leading(net: Backbone, target: int, rival: int) -> Iterator[Backbone]:
                 parameter.copy_(own)
 
 
-def lead_maps(study, name: str, x: torch.Tensor, target, rival) -> torch.Tensor:
-    """A method's maps of y_target - y_rival instead of y_target, (n, H, W)."""
-    method, net = methods(study)[name], study.trained
-    if name == "Soft-CAM":  # which has an evidence map for each class
+def lead_maps(net: Backbone, name: str, method: Callable, x: torch.Tensor, target, rival) -> torch.Tensor:
+    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`)."""
+    if name == "Soft-CAM":  # which has a network of its own, and a map for each class
         return method(net, x, target) - method(net, x, rival)
     found = []
     for i, (j, k) in enumerate(zip(target.tolist(), rival.tolist(), strict=True)):
@@ -121,9 +112,9 @@ def contest(study, todo: Task, steps: int = 6) -> dict[str, dict[str, np.ndarray
     given, wanted, found = floors_and_ceilings(study, todo), scored(study), {}
     known = _known(study, todo)
     depends_on = {"task": _task_digest(todo), "steps": steps, "every": EVERY, **baselines.constants()}
-    for name in (*methods(study), *given):
-        def compute(name=name):
-            chunks = [_scored(study, name, todo, known, given.get(name), where, steps)
+    for name, method in {**methods(study), **dict.fromkeys(given)}.items():
+        def compute(name=name, method=method):
+            chunks = [_scored(study, name, method, todo, known, given.get(name), where, steps)
                       for where in torch.arange(len(todo.numbers)).split(BATCH)]
             return {score: torch.cat([chunk.get(score, torch.full((len(chunk["Gini"]),), torch.nan).double())
                                       for chunk in chunks]) for score in wanted}
@@ -136,9 +127,9 @@ def contest(study, todo: Task, steps: int = 6) -> dict[str, dict[str, np.ndarray
 def _known(study, todo) -> dict[str, torch.Tensor]:
     """What the scores of all methods share: each picture's blobs, and, if drawn, its parts and what swaps do."""
     def compute():
-        found = {"blobs": scores.blobs(torch.stack([study.data.test.pixels(int(i)) for i in todo.numbers]))}
+        found = {"blobs": scores.blobs(torch.stack([study.data.test.pixels(int(i)) for i in todo.numbers])).short()}
         return found | ({"falls": falls(study, todo)} if is_drawn(study) else {})
-    return study.kept("known", {"task": _task_digest(todo)}, compute)
+    return study.kept("contest", {"known of": _task_digest(todo)}, compute)
 
 
 def _task_digest(todo):
@@ -154,18 +145,19 @@ def _digest(*tensors) -> str:
     return whole.hexdigest()[:16]
 
 
-def _scored(study, name, todo, known, given, where, steps):
+def _scored(study, name, method, todo, known, given, where, steps):
     """One method's scores on the pictures `where`: score -> (n,)."""
     third = where % EVERY == 0
     mine = third if name in DEAR else torch.ones_like(third)
     if not mine.any():
         return {"Gini": torch.full((len(where),), torch.nan, dtype=torch.float64)}
     here, x = where[mine], study.data.test.batch(todo.numbers[where[mine]])
-    method, target = methods(study).get(name), todo.target[here]
+    target = todo.target[here]
     att = given[here] if method is None else method(study.trained, x, target).cpu()
     found = _of_truth(study, todo, known, here, att)
     if method is not None and name not in NO_CLASS and todo.parts is not None:
-        lead = _of_truth(study, todo, known, here, lead_maps(study, name, x, target, todo.rival[here]).cpu())
+        lead = lead_maps(study.trained, name, method, x, target, todo.rival[here]).cpu()
+        lead = _of_truth(study, todo, known, here, lead)
         found |= {score: lead[score.removesuffix(LEAD)] for score in OF_LEAD if score.removesuffix(LEAD) in lead}
     some = third[mine]
     explained = study.softcam if name == "Soft-CAM" else study.trained
@@ -201,13 +193,15 @@ def _verdicts(study, method, x, target, att):
     return scores.verdict_changes(att, method(study.trained, scores.shifted(x, by), target).cpu(), by)
 
 
-def joined(networks: Sequence[Mapping]) -> dict[str, dict[str, np.ndarray]]:
-    """The `contest` of several networks, each on pictures of its own, as one: method -> score -> (all their pictures,).
+def pooled(networks: Sequence[tuple[Task, Mapping]]) -> dict[str, dict[str, np.ndarray]]:
+    """The scores of several networks as one number for each picture: the mean over the networks that it was scored on.
 
-    Oracles of networks with other cells have no partner and are left out.
+    networks: the task and the `contest` of each. Returns method -> score -> (pictures,), as `contest`.
     """
-    return {method: {score: np.concatenate([found[method][score] for found in networks]) for score in row}
-            for method, row in networks[0].items() if all(method in found for found in networks)}
+    frames = [pd.DataFrame({(method, score): x for method, row in found.items() for score, x in row.items()},
+                           index=todo.numbers.numpy()) for todo, found in networks]
+    mean = pd.concat(frames).groupby(level=0).mean()
+    return {method: {score: mean[method, score].to_numpy() for score in row} for method, row in networks[0][1].items()}
 
 
 def table(found: Mapping[str, Mapping[str, np.ndarray]], seed: int = 0) -> dict[str, dict[str, tuple]]:

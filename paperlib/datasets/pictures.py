@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,11 +33,14 @@ class Pictures:
     `split` is "train", "test", "validation" (see Dataset.for_choosing) or "" where it is not known; whatever is taken
     from the pictures keeps it, and what fits refuses "test" (see paperlib.guards.refuse_test).
     `boxes` and `parts` are None but for CUB-200-2011: see datasets.cub.CubPictures. `backgrounds` is (n,) numbers of
-    paperlib.datasets.birds.BACKGROUNDS for drawn birds, else None.
+    paperlib.datasets.birds.BACKGROUNDS for drawn birds, else None; drawn birds can also be `redrawn`, since they know
+    how (`draw`, paperlib.datasets.birds.draw with its seed and size) and their `numbers`, (n,), within the species.
     """
 
     split: str = ""
     backgrounds: torch.Tensor | None = None
+    numbers: torch.Tensor | None = None
+    draw: Callable | None = None
     boxes: torch.Tensor | None = None
     parts: torch.Tensor | None = None
     part_names: tuple[str, ...] = ()
@@ -60,6 +63,22 @@ class Pictures:
     def pixels(self, i: int) -> torch.Tensor:
         """The i-th picture as it is looked at: (3, size, size) uint8."""
         return self.raw[i].expand(3, -1, -1)
+
+    def redrawn(self, i: int, **interventions) -> torch.Tensor:
+        """`pictures[i]` with a part, a look or the background changed, as paperlib.datasets.birds.draw has it: without,
+        like, parts, background. The rest of the picture stays as it is. (3, size, size) float32, normalised.
+
+        Raises ValueError for pictures that are not drawn, and as `draw` does.
+        """
+        return self.normalise(self.redrawn_pixels(i, **interventions))
+
+    def redrawn_pixels(self, i: int, **interventions) -> torch.Tensor:
+        """`redrawn` before normalisation: (3, size, size) uint8."""
+        if self.draw is None:
+            raise ValueError("Only drawn pictures can be drawn again with changes; take birds, sparrows or shortcut.")
+        interventions = {"background": int(self.backgrounds[i])} | interventions
+        image, _, _ = self.draw(int(self.labels[i]), int(self.numbers[i]), **interventions)
+        return torch.from_numpy(image).permute(2, 0, 1)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (..., 3, H, W) to what the network takes: float32, mean and deviation of each channel removed."""
@@ -106,8 +125,9 @@ class Pictures:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.raw, other.labels = self.raw[keep.numpy()], self.labels[keep]
-        other.masks = None if self.masks is None else self.masks[keep]
-        other.backgrounds = None if self.backgrounds is None else self.backgrounds[keep]
+        for known in ("masks", "backgrounds", "numbers"):
+            all_of_them = getattr(self, known)
+            setattr(other, known, None if all_of_them is None else all_of_them[keep])
         return other
 
 

@@ -81,7 +81,7 @@ class Schedule:
 
 # Official, but for the CNN's own batches and augmentation, so that both learn from the same pictures. The embedded sets
 # have no ImageNet weights to start from: there ProtoPNet starts from the trained CNN's encoder, for a few epochs. Ours.
-SHORTENED = {"digits": {"warm": 2, "epochs": 4}, **dict.fromkeys(DRAWN, {"warm": 3, "epochs": 12})}
+SHORTENED = {"digits": {"warm": 2, "epochs": 4}, **dict.fromkeys(DRAWN, {"warm": 3, "epochs": 8})}
 SCHEDULES = {name: Schedule(batch_size=recipe.batch_size, augment=recipe.augment, **SHORTENED.get(name, {}))
              for name, recipe in training.RECIPES.items()}
 

@@ -58,6 +58,12 @@ class Claim:
     number: str = ""
 
 
+    @property
+    def cited(self) -> str:
+        """The claim's words, and where they stand with which number."""
+        return f"{self.says} ({': '.join(filter(None, (self.where or 'ours', self.number)))})"
+
+
 @dataclass(frozen=True)
 class Judged:
     """A claim on one data set: its verdict, and its sentence with the numbers found there."""
@@ -151,6 +157,13 @@ def _judged(claim: Claim, dataset: str, found: Records) -> Judged:
     return Judged(claim, dataset, HOLDS if formula(claim.holds, names) else FAILS, fill(claim.here, names))
 
 
+def changed(judged: Iterable[Judged], before: Iterable[Judged]) -> list[Judged]:
+    """Of this run's verdicts those that are others than before, where both were measured."""
+    was = {(each.claim.id, each.dataset): each.verdict for each in before}
+    return [each for each in judged
+            if {was.get((each.claim.id, each.dataset), UNMEASURED), each.verdict} == {HOLDS, FAILS}]
+
+
 def summary(judged: Collection[Judged]) -> str:
     """How many claims hold, in one line."""
     measured = [each for each in judged if each.verdict != UNMEASURED]
@@ -204,8 +217,7 @@ def closing(notebook: str, out: str = "", studies: Collection = ()) -> Table:
 
 def ledger(judged: Iterable[Judged]) -> Table:
     """The verdicts as a table: the claim, what was found, whether it holds, and why not."""
-    rows = [[f"{j.claim.says} ({j.claim.where or 'ours'}{': ' * bool(j.claim.number)}{j.claim.number})",
-             j.here, j.verdict, j.why] for j in judged]
+    rows = [[each.claim.cited, each.here, each.verdict, each.why] for each in judged]
     return Table(["claim", "here", "holds?", "why not"], rows)
 
 

@@ -62,7 +62,7 @@ def test_parts_of_one_size_have_no_picture_in_common():
 def test_difference_adds_the_luck_of_both_explainers_to_the_error():
     board = scored({"[]": [0, 100, 100, 0], "[('random_state', 4)]": [100, 100, 100, 0],
                     "[('random_state', 5)]": [0, 100, 0, 0], "other": [100, 100, 100, 100]}, {})
-    assert {luck[ACCURACY] for luck in board.luck.values()} == {pytest.approx(25)}  # of 50, 75 and 25
+    assert board.luck["B123"][ACCURACY] == pytest.approx(25)  # of 50, 75 and 25
     gap, error = board.difference("other")
     assert gap == 50
     assert error == pytest.approx(np.hypot(np.std([100, 0, 0, 100], ddof=1) / 2, 25 * 2**0.5))

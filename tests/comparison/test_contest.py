@@ -104,11 +104,11 @@ def test_the_lead_is_explained_by_what_explains_a_logit_and_the_network_is_put_b
         torch.testing.assert_close(net(x)[:, 2], y[:, 2] - y[:, 5])
     h = net.features(x)[-1]
     by_hand = torch.einsum("ndhw,nd->nhw", h, (net.C[:, few.target] - net.C[:, few.rival]).T)
-    found = contest.lead_maps(study, "B4", x, few.target, few.rival)
+    found = contest.lead_maps(net, "B4", contest.methods(study)["B4"], x, few.target, few.rival)
     for one, other in zip(found, by_hand, strict=True):  # but for a factor, and upsampled
         other = contest.upsample(other[None], x.shape[-2:])[0]
         torch.testing.assert_close(one / one.abs().max(), other / other.abs().max(), atol=1e-4, rtol=1e-3)
-    soft = contest.lead_maps(study, "Soft-CAM", x, few.target, few.rival)
+    soft = contest.lead_maps(net, "Soft-CAM", contest.methods(study)["Soft-CAM"], x, few.target, few.rival)
     torch.testing.assert_close(soft.mean((1, 2)), study.softcam(x).gather(1, few.target[:, None])[:, 0]
                                - study.softcam(x).gather(1, few.rival[:, None])[:, 0], atol=1e-3, rtol=1e-3)
     assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
@@ -190,11 +190,12 @@ def test_concept_contest_scores_maps_and_the_floor(study):
     assert np.allclose(found["B4", 1]["ARI"], 0)  # one prototype, one segment
 
 
-def test_joined_puts_the_pictures_of_all_networks_one_after_the_other():
-    found = contest.joined([{"a": {"Gini": np.array([1.0])}, "oracle, 7 x 7": {"Gini": np.array([2.0])}},
-                            {"a": {"Gini": np.array([5.0, np.nan])}}])
-    assert list(found) == ["a"]
-    np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 5.0, np.nan])
+def test_pooled_is_the_mean_over_the_networks_that_scored_a_picture():
+    def one(numbers, values):
+        todo = contest.Task(torch.tensor(numbers), None, None)
+        return todo, {"a": {"Gini": np.array(values)}}
+    found = contest.pooled([one([4, 7], [1.0, 3.0]), one([7, 9], [5.0, np.nan])])
+    np.testing.assert_array_equal(found["a"]["Gini"], [1.0, 4.0, np.nan])
 
 
 def test_table_has_means_within_their_intervals():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import subprocess
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,15 +21,6 @@ def same_scene(number: int, size: int = 96):
     """A species in one fixed scene, so that two pictures differ by their species alone."""
     image, mask = painting.render(birds.SPECIES[number], PLAIN, scenes.words_of(0, 0, 0), size)
     return image.astype(int), mask
-
-
-def inside(x: float, y: float, ring: np.ndarray) -> bool:
-    """Even-odd rule, one edge at a time."""
-    odd = False
-    for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if (ay <= y) != (by <= y) and x >= ax + (bx - ax) * (y - ay) / (by - ay):
-            odd = not odd
-    return odd
 
 
 def near(region: np.ndarray, r: int) -> np.ndarray:
@@ -91,15 +81,23 @@ def test_two_sparrows_in_one_scene_differ_at_their_distinguishing_parts_and_only
         assert not (changed & ~near(where, 3)).any(), (a, b)
 
 
-def test_every_part_is_visible_in_every_picture():
+def test_every_part_is_visible_and_nothing_but_legs_touches_the_border():
+    parts = len(birds.PARTS)
     for number in range(len(birds.SPECIES)):
-        for index in range(6):
-            _, mask, _ = birds.draw(number, index)
-            count = np.bincount(mask.ravel(), minlength=len(birds.PARTS))
-            assert count[1:].min() >= 12, (number, birds.PARTS[1 + count[1:].argmin()])
-            assert len(count) == len(birds.PARTS)
-            columns = np.flatnonzero((mask > 0).any(axis=0))
-            assert 0.5 <= (columns[-1] - columns[0] + 1) / 96 <= 0.95
+        for index in range(3):
+            _, mask, _ = birds.draw(number, index, seed=3, size=112)
+            count = np.bincount(mask.ravel(), minlength=parts)
+            assert len(count) == parts and count[1:].min() >= 3, (number, birds.PARTS[1 + count[1:].argmin()])
+            border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+            assert set(border.tolist()) <= {0, birds.PARTS.index("legs")}, (number, index)
+
+
+def test_a_large_bird_in_the_farthest_pose_is_whole():
+    long, crested = (next(k for k, s in enumerate(birds.SPECIES) if name in s.name) for name in ("Jay", "Kingfisher"))
+    for number, tilt, nod, tail, mirror in itertools.product((long, crested), (-12, 14), (-10, 12), (-10, 12), (0, 1)):
+        scene = PLAIN | {"size": 780, "tilt": tilt, "nod": nod, "tail": tail, "mirror": mirror}
+        _, mask = painting.render(birds.SPECIES[number], scene, scenes.words_of(0, 0, 0), 96)
+        assert not mask[[0, -1]].any() and not mask[:, [0, -1]].any(), scene
 
 
 def test_the_bird_does_not_change_the_background_around_it():
@@ -110,47 +108,76 @@ def test_the_bird_does_not_change_the_background_around_it():
     assert (image_a[outside] == image_b[outside]).all()
 
 
-def test_mask_holds_the_part_of_the_most_fine_pixels():
-    canvas = np.random.default_rng(0).integers(0, 6, (40, 40)).astype(np.uint8)
-    part = np.array([0, 3, 3, 5, 0, 7])
-    mask = painting._mask(canvas, part, 10)
-    for i in range(10):
-        for j in range(10):
-            block = part[canvas[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]].ravel().tolist()
-            assert block.count(mask[i, j]) == max(block.count(k) for k in range(13))
+def test_the_mask_holds_the_part_at_each_pixels_centre():
+    fine = same_scene(20, 96)[1]
+    coarse = same_scene(20, 32)[1]
+    assert (fine[1::3, 1::3] == coarse).mean() > 0.97
 
 
-# --- filling polygons ------------------------------------------------------------------------------------------------
-
-def test_spans_are_the_pixels_whose_centres_lie_inside_the_curve():
-    rng = np.random.default_rng(1)
-    points = rng.integers(-100, 700, (19, 2))  # two shapes, partly outside a canvas of 32 x 32 fine pixels
-    count = np.array([7, 12])
-    ring, _ = painting._smooth(points, count)
-    shape, first, behind = painting._spans(points, count, 32)
-    for s, corners in enumerate((ring[:28], ring[28:])):
-        got = np.zeros(32 * 32, dtype=bool)
-        for i, j in zip(first[shape == s], behind[shape == s], strict=True):
-            got[i:j] = True
-        want = np.array([[inside(16 * x + 8, 16 * y + 8, corners) for x in range(32)] for y in range(32)])
-        assert 20 < want.sum() < 1000
-        assert (got.reshape(32, 32) != want).sum() == 0
-
+# --- curves ----------------------------------------------------------------------------------------------------------
 
 def test_the_curve_passes_through_its_points_and_a_point_named_twice_is_a_corner():
-    points = np.array([[0, 0], [0, 0], [1600, 0], [1600, 0], [800, 900], [800, 900]])
-    ring, ends = painting._smooth(points, np.array([6]))
-    assert (ring[::4] == points).all()
-    assert (ends[:-1] == ring[1:]).all() and (ends[-1] == ring[0]).all()
+    points = np.array([[0, 0], [0, 0], [1600, 0], [1600, 0], [800, 900], [800, 900], [8, 8], [80, 8], [8, 80]])
+    ring, other = painting._smooth(points, np.array([6, 3]))
+    assert (ring[::4] == points[:6]).all() and (other[::4] == points[6:]).all()
     assert (ring[4:8, 1] == 0).all()  # straight between two corners
+
+
+def test_what_opencv_fills_is_what_the_curve_encloses():
+    ring = (2000 + 1500 * np.array([np.cos(np.arange(0, 6.28, 0.2)), np.sin(np.arange(0, 6.28, 0.2))]).T).astype(int)
+    polygons = painting._smooth(ring, np.array([len(ring)]))
+    canvas, _ = painting._paint(polygons, np.array([1]), np.array([False]), 256)
+    y, x = np.mgrid[:256, :256] * 16
+    distance = np.hypot(x - 2000, y - 2000)
+    assert (canvas[distance < 1480] == 1).all() and (canvas[distance > 1520] == 0).all()
+
+
+# --- interventions ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("part", birds.PARTS[1:])
+def test_without_a_part_the_mask_has_none_of_it_and_the_rest_is_the_same(part):
+    for number, index in ((2, 5), (21, 3)):
+        image, mask, scene = birds.draw(number, index, size=160)
+        other, left, same = birds.draw(number, index, size=160, without=part)
+        gone = [birds.PARTS.index(p) for p in {part} | ({"wing bars"} if part == "wing" else set())]
+        assert same == scene and not np.isin(left, gone).any()
+        was = np.isin(mask, gone)
+        assert ((mask == left) | was).all()
+        assert (image == other)[~near(was, 1)].all()
+        assert (image != other).any(-1)[was].mean() > (0.5 if part != "eye" else 0.2)
+
+
+def test_like_takes_the_look_of_another_species():
+    seed = {"seed": 2, "size": 128}
+    for a, b in ((0, 2), (10, 17), (4, 29), (20, 32)):
+        image, mask, scene = birds.draw(a, 1, **seed)
+        whole, whole_mask, same = birds.draw(a, 1, like=b, **seed)
+        model = replace(birds.SPECIES[b], build=birds.SPECIES[a].build)
+        wanted, wanted_mask = painting.render(model, scene, scenes.words_of(2, a, 1), 128)
+        assert (whole == wanted).all() and (whole_mask == wanted_mask).all() and same == scene
+        parts = birds.distinguishing_parts(a, b)
+        named, named_mask, _ = birds.draw(a, 1, like=b, parts=parts, **seed)
+        assert (named == whole).all() and (named_mask == whole_mask).all()
+        numbers = [birds.PARTS.index(p) for p in parts]
+        where = np.isin(mask, numbers) | np.isin(whole_mask, numbers)
+        assert (image == whole)[~near(where, 1)].all()
+
+
+def test_like_in_one_part_changes_that_part_only():
+    image, mask, _ = birds.draw(2, 0, size=128)  # Thicket Sparrow: white bars and a streaked breast
+    other, other_mask, _ = birds.draw(2, 0, size=128, like=0, parts=["wing bars"])
+    bars = birds.PARTS.index("wing bars")
+    assert (mask == other_mask).all() and (image == other)[~near(mask == bars, 1)].all()
+    assert (image != other).any(-1)[mask == bars].mean() > 0.9
+    assert (birds.draw(2, 0, size=128, like=1)[0] == other).all()  # the bars are all that tells the two apart
 
 
 # --- the scene -------------------------------------------------------------------------------------------------------
 
 def test_scene_does_not_read_the_species(monkeypatch):
-    before = [birds.draw(3, i, seed=5)[2] for i in range(4)]
+    before = [birds.draw(3, i, seed=5, size=32)[2] for i in range(4)]
     monkeypatch.setattr(species, "SPECIES", birds.SPECIES[::-1])
-    assert [birds.draw(3, i, seed=5)[2] for i in range(4)] == before
+    assert [birds.draw(3, i, seed=5, size=32)[2] for i in range(4)] == before
 
 
 def test_scene_is_spread_evenly_within_each_species_and_within_its_bounds():
@@ -173,9 +200,9 @@ def test_draws_of_the_scene_are_uncorrelated():
 
 
 def test_a_given_background_changes_nothing_else_of_the_scene():
-    _, mask, scene = birds.draw(0, 0)
+    _, mask, scene = birds.draw(0, 0, size=64)
     for k in range(len(birds.BACKGROUNDS)):
-        _, other_mask, other = birds.draw(0, 0, background=k)
+        _, other_mask, other = birds.draw(0, 0, size=64, background=k)
         assert other == scene | {"background": k}
         assert (other_mask == mask).all()
 
@@ -194,17 +221,17 @@ def test_smallest_size_and_odd_sizes():
         image, mask, _ = birds.draw(0, 0, size=size)
         assert image.shape == (size, size, 3) and image.dtype == np.uint8
         assert mask.shape == (size, size) and mask.dtype == np.uint8
-        assert (mask > 0).mean() > 0.08
+        assert (mask > 0).mean() > 0.05
 
 
 # --- sets of pictures ------------------------------------------------------------------------------------------------
 
 def test_set_holds_what_draw_gives_in_runs_of_species():
-    images, masks, labels, backgrounds = birds.draw_set(2, seed=4, size=32, species=[7, 2], n_start=10)
+    images, masks, labels, backgrounds = birds.draw_set(2, seed=4, size=32, species=2, n_start=10)
     assert images.shape == (4, 32, 32, 3) and masks.shape == (4, 32, 32)
     assert labels.dtype == backgrounds.dtype == np.int64
-    assert labels.tolist() == [7, 7, 2, 2]
-    for k, (number, index) in enumerate([(7, 10), (7, 11), (2, 10), (2, 11)]):
+    assert labels.tolist() == [0, 0, 1, 1]
+    for k, (number, index) in enumerate([(0, 10), (0, 11), (1, 10), (1, 11)]):
         image, mask, scene = birds.draw(number, index, seed=4, size=32)
         assert (images[k] == image).all() and (masks[k] == mask).all() and backgrounds[k] == scene["background"]
 
@@ -232,14 +259,18 @@ def test_shortcut_ties_the_background_to_the_species():
     (lambda: birds.draw(0, 0, size=31), "size is 31: a bird needs at least 32"),
     (lambda: birds.draw(0, -1), "index is -1 and seed is 0: neither"),
     (lambda: birds.draw(0, 0, background=4), "Unknown background 4"),
+    (lambda: birds.draw(0, 0, without=["wingbars"]), "Unknown part 'wingbars': give crown, face, .* or legs"),
+    (lambda: birds.draw(0, 0, without="background"), "Unknown part 'background'"),
+    (lambda: birds.draw(0, 0, like=1, parts="hat"), "Unknown part 'hat'"),
+    (lambda: birds.draw(0, 0, like=33), "Unknown species 33"),
+    (lambda: birds.draw(0, 0, parts="beak"), "are to look as in another species: say in which by like="),
     (lambda: birds.distinguishing_parts(0, -1), "Unknown species -1"),
     (lambda: birds.draw_set(0), "per_class is 0"),
     (lambda: birds.draw_set(1, shortcut=1.5), "shortcut is 1.5"),
     (lambda: birds.draw_set(1, shortcut=float("nan")), "shortcut is nan"),
     (lambda: birds.draw_set(1, size=16), "size is 16"),
-    (lambda: birds.draw_set(1, species=[0, 99]), "Unknown species 99"),
+    (lambda: birds.draw_set(1, species=99), "species is 99: ask for 1 to 33"),
     (lambda: birds.draw_set(1, species=0), "species is 0: ask for 1 to 33"),
-    (lambda: birds.draw_set(1, species=[]), "species is empty"),
 ])
 def test_bad_input_is_told_in_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence.replace("[", r"\[")):
@@ -256,14 +287,9 @@ def fingerprint(size: int) -> str:
     return digest.hexdigest()[:32]
 
 
-GOLDEN = {96: "06d54b9e78daf9dd6225aa2622892e08", 64: "820f28fb593ab79b2d0978958db67572"}
+GOLDEN = {224: "fd2f471f75a27b209a60278488639cc3", 64: "c3935945be76b0a8578a41beadf9d77d"}
 
 
 @pytest.mark.parametrize("size", GOLDEN)
 def test_pixels_are_those_of_every_other_machine(size):
     assert fingerprint(size) == GOLDEN[size]
-
-
-def test_only_the_table_loads_pandas():
-    code = "import sys; from paperlib.datasets import birds; assert 'pandas' not in sys.modules; birds.table()"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -158,6 +158,21 @@ def test_birds_have_masks_and_labels_and_are_drawn_once(monkeypatch):
         data.load("birds", **options, seed=1)  # other pictures
 
 
+def test_drawn_pictures_are_drawn_again_with_changes():
+    options = {"size": 32, "train_per_class": 5, "test_per_class": 1, "seed": 3}
+    shortcut = data.load("shortcut", **options)
+    chosen = shortcut.for_choosing(seed=1)
+    for pictures in (shortcut.train, shortcut.test, shortcut.train.subset(2), chosen.train, chosen.test):
+        for i in (0, 3, -1):
+            assert torch.equal(pictures.redrawn(i), pictures[i])
+            assert torch.equal(pictures.redrawn_pixels(i), pictures.pixels(i))
+    pictures, i = chosen.test, 2
+    wanted, _, _ = birds.draw(2, int(pictures.numbers[i]), 3, 32, background=1, without="tail")
+    assert np.array_equal(pictures.redrawn_pixels(i, background=1, without="tail").permute(1, 2, 0), wanted)
+    with pytest.raises(ValueError, match="Only drawn pictures can be drawn again"):
+        data.load("digits").test.redrawn(0)
+
+
 # MNIST
 
 COUNTS = {"train": 60, "t10k": 20}
@@ -325,10 +340,10 @@ def test_what_the_shortcut_is_drawn_from():
     def kept(kind, inputs, compute):
         asked.append(inputs)
         n = inputs["species"] * inputs["per_class"]
-        return SimpleNamespace(tensors={"images": torch.zeros(n, 96, 96, 3, dtype=torch.uint8), "masks": None,
+        return SimpleNamespace(tensors={"images": torch.zeros(n, 224, 224, 3, dtype=torch.uint8), "masks": None,
                                         "labels": torch.arange(n) % 8, "backgrounds": torch.zeros(n)})
     data.load("shortcut", seed=5, kept=kept)
-    both = {"seed": 5, "size": 96, "species": 8}
+    both = {"seed": 5, "size": 224, "species": 8}
     assert asked == [{"dataset": "shortcut-train", "per_class": 60, "shortcut": 0.95, "n_start": 0, **both},
                      {"dataset": "shortcut-test", "per_class": 30, "shortcut": 0.0, "n_start": 100_000, **both}]
 

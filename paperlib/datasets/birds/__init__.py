@@ -8,9 +8,13 @@ species.
 Every picture comes with an integer mask of its parts (`PARTS`), and every pair of species knows the parts that tell it
 apart (`distinguishing_parts`). So we can check whether an explanation points at what differs.
 
-The same seed gives the same pixels on every machine. Therefore all geometry and all colour is integer arithmetic,
-polygons are filled by our own scan conversion, and random numbers are the raw 64-bit words of PCG64, which NumPy keeps
-stable.
+`draw` also redraws a picture without a part, with parts of another species, or on another background: what a network
+then answers shows what it looks at, better than a mask can (the idea of FunnyBirds, Hesse et al. 2023).
+
+The same seed gives the same pixels on every machine: random numbers are the raw 64-bit words of PCG64, which NumPy
+keeps stable; all geometry and colour is whole numbers; and of OpenCV we use what rounds nothing: `fillPoly` without
+anti-aliasing (fixed point), and sums by `boxFilter` (of whole numbers below 2^53, so exact in float64). Its `resize`
+and its means would be shorter, but each kind of processor has code of its own for them, which may break ties otherwise.
 """
 from __future__ import annotations
 

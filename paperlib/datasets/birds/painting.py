@@ -6,7 +6,7 @@ import numpy as np
 
 from paperlib.datasets.birds.scenes import BACKGROUNDS, between, ground, perch_of, posed, scene_of, to_picture, words_of
 from paperlib.datasets.birds.shapes import FEET, FINE, LAYERS, shapes_of
-from paperlib.datasets.birds.species import PARTS, SPECIES, Species, species_of
+from paperlib.datasets.birds.species import PARTS, SPECIES, Species, part_names, resembling, species_of
 from paperlib.progress import Bar
 
 SUPER = 3  # fine pixels along each side of a pixel: the middle one is the pixel's centre
@@ -88,6 +88,7 @@ def render(bird: Species, scene: dict, words: np.ndarray, size: int, without=())
     count = np.concatenate([[len(ring) for _, ring in perch], shapes["count"]])
     layer = np.concatenate([np.full(len(perch), -1), shapes["layer"]])
     part = np.concatenate([np.zeros(len(perch), dtype=np.int64), shapes["part"]])
+    without = {*without, *(["wing bars"] if "wing" in without else [])}
     hidden = np.isin(part, [PARTS.index(name) for name in without])
     canvas, body = _paint(_smooth(points - FINE // 2, count), layer, hidden, side)  # OpenCV counts from pixels' centres
     centre = slice(SUPER // 2, None, SUPER)
@@ -119,16 +120,25 @@ def _check_size(size: int) -> None:
         raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
 
 
-def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None):
-    """Draws picture number `index` of a species.
+def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None, without=(),
+         like: int | None = None, parts=()):
+    """Draws picture number `index` of a species, if wanted with interventions that leave the rest of the scene alone.
 
     species: a number of `SPECIES`; index, seed: integers >= 0; size: the picture's side in pixels, at least 32 (the
     scene is the same at every size); background: a number of `BACKGROUNDS`, or None for the one that the seed gives.
+    without: names of `PARTS` that are left out, so that what lies beneath is seen: the belly's colour under the breast,
+    the wing under its bars (which go with the wing). like: a species whose `parts` the bird takes (all for none named);
+    its build stays, an unmarked eye follows its face, and a wing without bars stays one. Light and shade do not change.
     Returns (image, mask, scene): image (size, size, 3) uint8; mask (size, size) uint8, numbers of `PARTS`; scene: the
     draws of `SCENE`, which do not depend on the species' attributes.
-    Raises ValueError for an unknown species or background, a size below 32, a negative index or seed.
+    Raises ValueError for an unknown species, background or part, parts without like, a size below 32, a negative index
+    or seed.
     """
-    bird = species_of(species)
+    bird, without, parts = species_of(species), part_names(without), part_names(parts)
+    if like is not None:
+        bird = resembling(bird, species_of(like), parts)
+    elif parts:
+        raise ValueError(f"parts={parts} are to look as in another species: say in which by like=.")
     _check_size(size)
     if index < 0 or seed < 0:
         raise ValueError(f"index is {index} and seed is {seed}: neither may be negative.")
@@ -138,51 +148,38 @@ def draw(species: int, index: int, seed: int = 0, size: int = 224, background: i
     scene = scene_of(words)
     if background is not None:
         scene["background"] = int(background)
-    return *render(bird, scene, words, size), scene
+    return *render(bird, scene, words, size, without), scene
 
 
-def _tied(seed: int, species: int, index: int, shortcut: float) -> bool:
-    """True, with probability `shortcut`, where it acts on this picture; it then does so at every larger probability."""
-    return between(words_of(seed, species, index, 1)[0], 0, 999_999) < round(shortcut * 1_000_000)
+def draw_set(per_class: int, seed: int = 0, size: int = 224, species: int | None = None, shortcut: float = 0.0,
+             n_start: int = 0, progress: bool = False):
+    """Draws `per_class` pictures of each of the first `species` species (None: all), indices n_start, n_start + 1, ...
 
-
-def draw_set(per_class: int, seed: int = 0, size: int = 224, species=None, shortcut: float = 0.0, n_start: int = 0,
-             progress: bool = False):
-    """Draws `per_class` pictures of each species, indices n_start, n_start + 1, ...
-
-    species: None for all, a number n for the first n, or a list of numbers of `SPECIES`. shortcut: with this
-    probability a picture's background is number species % len(BACKGROUNDS), else free; 0 is independent. n_start: give
-    the test set a start that the training set does not reach. progress: show a bar.
+    shortcut: with this probability a picture's background is number species % len(BACKGROUNDS), else free; 0 is
+    independent. n_start: give the test set a start that the training set does not reach. progress: show a bar. A
+    picture depends on its own numbers alone, and OpenCV's settings stay as they are: several threads or processes may
+    draw at once.
     Returns images (n, size, size, 3) uint8, masks (n, size, size) uint8, labels (n,) int64 (numbers of `SPECIES`, in
     runs of per_class), backgrounds (n,) int64.
-    Raises ValueError for per_class < 1, a shortcut outside [0, 1], and as `draw` does.
+    Raises ValueError for per_class < 1, a number of species that there is not, a shortcut outside [0, 1], and as `draw`
+    does.
     """
+    species = len(SPECIES) if species is None else species
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}: draw at least one picture of each species.")
+    if not 1 <= species <= len(SPECIES):
+        raise ValueError(f"species is {species}: ask for 1 to {len(SPECIES)}.")
     if not 0 <= shortcut <= 1:
         raise ValueError(f"shortcut is {shortcut}: give a probability from 0 to 1.")
     _check_size(size)
-    labels = np.repeat(_chosen(species), per_class)
+    labels = np.repeat(np.arange(species, dtype=np.int64), per_class)
     images = np.empty((len(labels), size, size, 3), dtype=np.uint8)
     masks = np.empty((len(labels), size, size), dtype=np.uint8)
     backgrounds = np.empty(len(labels), dtype=np.int64)
     for k in Bar(range(len(labels)), "drawing birds", show=progress, unit="picture"):
         c, i = int(labels[k]), n_start + k % per_class
-        wanted = c % len(BACKGROUNDS) if shortcut and _tied(seed, c, i, shortcut) else None
-        image, mask, scene = draw(c, i, seed, size, wanted)
-        images[k], masks[k], backgrounds[k] = image, mask, scene["background"]
+        # Where a shortcut acts on a picture, every stronger one does.
+        tied = between(words_of(seed, c, i, 1)[0], 0, 999_999) < round(shortcut * 1_000_000)
+        images[k], masks[k], scene = draw(c, i, seed, size, c % len(BACKGROUNDS) if tied else None)
+        backgrounds[k] = scene["background"]
     return images, masks, labels, backgrounds
-
-
-def _chosen(species) -> np.ndarray:
-    """The species' numbers from None (all), n (the first n) or a list."""
-    if isinstance(species, (int, np.integer)):
-        if not 1 <= species <= len(SPECIES):
-            raise ValueError(f"species is {species}: ask for 1 to {len(SPECIES)}, or give a list of their numbers.")
-        return np.arange(species, dtype=np.int64)
-    numbers = range(len(SPECIES)) if species is None else list(species)
-    for number in numbers:
-        species_of(number)
-    if len(numbers) == 0:
-        raise ValueError("species is empty: give at least one number of birds.SPECIES.")
-    return np.array(numbers, dtype=np.int64)

@@ -81,16 +81,11 @@ def _blend(a, b, weight: np.ndarray) -> np.ndarray:
     return (a * 256 + (b - a) * w) >> 8
 
 
-def _ramp(size: int) -> np.ndarray:
-    """0 at the top of the picture to 256 at its foot. -> (size, 1)"""
-    return ((2 * np.arange(size, dtype=np.int32) + 1) * 128 // size)[:, None]
-
-
 def ground(kind: str, words: np.ndarray, size: int) -> np.ndarray:
     """The soft ground of a background. -> (3, size, size) int32"""
     broad, close, wave = _soft(words[40:], 4, size), _soft(words[70:], 9, size), _soft(words[170:], 3, size)
     hue = between(words[39], -12, 12)
-    down = _ramp(size)
+    down = ((2 * np.arange(size, dtype=np.int32) + 1) * 128 // size)[:, None]  # 0 at the top to 256 at the foot
     if kind == "sky":
         return _blend((104 + hue, 160, 222), (236, 240, 244), down * 5 // 8 + np.clip(broad * 2 + close - 20, 0, 200))
     if kind == "branch":
@@ -134,19 +129,16 @@ def _bough(x: int, y: int, pick) -> list:
                     (mix(bark, (220, 200, 170), 2), stroke((-60, left + 8), (1060, right + 6), 16, 12))]
 
 
-def _blade(a: int, base: int, tall: int, lean: int) -> list:
-    middle, top = base - tall // 2, base - tall
-    return curve((a - 9, base), (a - 9, base), (a + lean // 3 - 6, middle), (a + lean, top), (a + lean, top),
-                  (a + lean // 3 + 8, middle), (a + 11, base), (a + 11, base))
-
-
 def _blades(x: int, y: int, pick) -> list:
     found = [((92 - 6 * k, 130 - 9 * k, 54 - 5 * k), curve((-80, y + 8 + h), (250, y - 6 + h), (700, y + 2 + h),
                                                             (1080, y + 8 + h), (1080, 1200), (-80, 1200)))
              for k, h in enumerate((0, 60, 130))]
     for k in range(36):
         green = (70 + pick(0, 70), 118 + pick(0, 60), 40 + pick(0, 20))
-        found.append((green, _blade(pick(-20, 1020), y + 5 * k - 10, pick(60, 200), pick(-60, 60))))
+        a, b, tall, lean = pick(-20, 1020), y + 5 * k - 10, pick(60, 200), pick(-60, 60)
+        top, middle = (a + lean, b - tall), b - tall // 2
+        found.append((green, curve((a - 9, b), (a - 9, b), (a + lean // 3 - 6, middle), top, top,
+                                    (a + lean // 3 + 8, middle), (a + 11, b), (a + 11, b))))
     return found
 
 

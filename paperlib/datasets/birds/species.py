@@ -1,11 +1,7 @@
 """The table of species: one attribute per part of the bird, and the parts that tell two species apart."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pandas as pd
+from dataclasses import dataclass, fields, replace
 
 PARTS = ("background", "crown", "face", "eye", "beak", "throat", "breast", "belly", "back", "wing", "wing bars", "tail",
          "legs")
@@ -104,8 +100,8 @@ def species_of(number: int) -> Species:
     return SPECIES[number]
 
 
-def table() -> pd.DataFrame:
-    """The attributes of all species: one row per species, one column per part, `build` last."""
+def table():
+    """The attributes of all species as a pandas.DataFrame: one row per species, one column per part, `build` last."""
     import pandas as pd  # here, for only who asks for the table needs it
     return pd.DataFrame([vars(s) for s in SPECIES]).rename(columns={"wing_bars": "wing bars"})
 
@@ -126,3 +122,18 @@ def distinguishing_parts(a: int, b: int) -> tuple[str, ...]:
     """
     first, second = species_of(a), species_of(b)
     return tuple(part for part, c in zip(PARTS[1:], COLUMNS, strict=True) if look(first, c) != look(second, c))
+
+
+def resembling(bird: Species, model: Species, parts: tuple[str, ...] = ()) -> Species:
+    """The bird with `parts` as they are in the model, all of them for none named; its build stays."""
+    return replace(bird, **{column: getattr(model, column) for part, column in zip(PARTS[1:], COLUMNS, strict=True)
+                            if not parts or part in parts})
+
+
+def part_names(names) -> tuple[str, ...]:
+    """Names of a bird's parts, from one or several. Raises ValueError for what is none."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in PARTS[1:]:
+            raise ValueError(f"Unknown part {name!r}: give {', '.join(PARTS[1:-1])} or {PARTS[-1]}.")
+    return names
