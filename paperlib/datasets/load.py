@@ -149,7 +149,7 @@ def _birds(request, name="birds", title="drawn birds", counts=None, species=None
         tensors = _drawn(f"{name}-{word}", inputs, request.kept)
         pictures[word] = Pictures(tensors["images"], tensors["labels"], request.normalisation, tensors["masks"])
         pictures[word].backgrounds = tensors["backgrounds"]
-        pictures[word].numbers = start + torch.arange(len(raw)) % inputs["per_class"]
+        pictures[word].numbers = start + torch.arange(len(tensors["labels"])) % inputs["per_class"]
         pictures[word].draw = partial(birds.draw, seed=request.seed, size=request.size)
     return title, [s.name for s in birds.SPECIES[:species]], pictures
 

@@ -171,7 +171,10 @@ def _shares(options: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     for word, value, least in (("--jobs", options.jobs, 0), ("--threads", options.threads, 1)):
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
-    shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    try:
+        shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    except ValueError as error:  # a profile that is wrong
+        raise UsageError(_sentence(error)) from error
     return {path: shares[name] for name, path in parameters.select(options.only, folder, options.all).items()}
 
 
