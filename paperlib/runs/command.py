@@ -127,7 +127,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     start, shares, out = time.perf_counter(), _shares(options, folder), _folder_for(options.out)
     from paperlib.runs import jobs, kernels
 
-    kernels.start(options.threads)
+    if not options.scheduler:
+        kernels.start(options.threads)
     plans, at_a_time = _plans(shares, folder, out), jobs.how_many(options.jobs)
     studies = list(dict.fromkeys(study for plan in plans for study in plan.studies))
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
