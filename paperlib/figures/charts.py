@@ -127,7 +127,7 @@ def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tu
 
 def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None,
            shared: bool = False) -> Figure:
-    """Means and intervals: found[row][score] is (mean, low, high); a row per name, a panel per entry of `labels`.
+    """Means and intervals: found[row][score] is (mean, low, high), if any; a row per name, a panel for each of `labels`.
 
     labels: score -> the text below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
     """
@@ -135,7 +135,7 @@ def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: di
     figure, axes = plt.subplots(1, len(labels), figsize=(1.9 + 1.75 * len(labels), 1.0 + 0.27 * len(names)),
                                 sharex=shared, sharey=True, squeeze=False, layout="constrained")
     for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
-        mean, low, high = np.array([found[name][score] for name in names]).T
+        mean, low, high = np.array([found[name].get(score, (np.nan,) * 3) for name in names]).T
         axis.errorbar(mean, range(len(names)), xerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2,
                       color=PALETTE[0], elinewidth=1)
         if lines and score in lines:
