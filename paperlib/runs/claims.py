@@ -25,6 +25,7 @@ import os
 import re
 import string
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from paperlib.runs.quantities import ClaimError, Missing, Records, check, check_
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 LEDGER = NOTEBOOKS / "claims.yaml"
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all is text: other loaders take a bare `on` for true
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold here", "not measured in this run"
 # What may hold a digit in a sentence without being a measurement: names, and places in the paper.
 NAMES = re.compile(r"\bB[1-4]+\b|\bK/C\s?=\s?\d+|\b(?:[Ee]q\.|Tables?|Figures?|[Ss]ections?|[Nn]otebooks?|Theorem)"
@@ -95,8 +97,8 @@ def read(path: Path = LEDGER) -> list[Claim]:
 def blocks(path: Path = LEDGER) -> dict[str, dict]:
     """The ledger's blocks {"claims": [...], "numbers": [...]}, by notebook or by file. Raises ClaimError."""
     try:
-        keys = [key.value for key, _ in yaml.compose(path.read_text()).value]
-        found = yaml.load(path.read_text(), yaml.BaseLoader)  # all is text: YAML takes a bare `on` for true
+        keys = [key.value for key, _ in yaml.compose(path.read_text(), LOADER).value]
+        found = yaml.load(path.read_text(), LOADER)
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         raise ClaimError(f"{path.name} is not a ledger in YAML: {' '.join(str(error).split())}.") from error
     for key in keys:
@@ -166,9 +168,9 @@ def changed(judged: Iterable[Judged], before: Iterable[Judged]) -> list[Judged]:
 
 def summary(judged: Collection[Judged]) -> str:
     """How many claims hold, in one line."""
-    measured = [each for each in judged if each.verdict != UNMEASURED]
-    held, left = sum(each.verdict == HOLDS for each in measured), len(judged) - len(measured)
-    return f"{held} of {len(measured)} claims hold here" + f"; {left} were not measured in this run" * bool(left)
+    count = Counter(each.verdict for each in judged)
+    return f"{count[HOLDS]} of {count[HOLDS] + count[FAILS]} claims hold here" + (
+        f"; {count[UNMEASURED]} were not measured in this run" * bool(count[UNMEASURED]))
 
 
 # What a notebook shows

@@ -18,7 +18,7 @@ from pathlib import Path
 from paperlib.runs import notebooks, parameters, upkeep
 from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
-from paperlib.runs.summary import Teller, failed, table
+from paperlib.runs.summary import Teller, failed, ledger, table
 
 MOST_RUNS = 1000
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
@@ -127,7 +127,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     start, shares, out = time.perf_counter(), _shares(options, folder), _folder_for(options.out)
     from paperlib.runs import jobs, kernels
 
-    kernels.start(options.threads)
+    if not options.scheduler:
+        kernels.start(options.threads)
     plans, at_a_time = _plans(shares, folder, out), jobs.how_many(options.jobs)
     studies = list(dict.fromkeys(study for plan in plans for study in plan.studies))
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
@@ -171,7 +172,10 @@ def _shares(options: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     for word, value, least in (("--jobs", options.jobs, 0), ("--threads", options.threads, 1)):
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
-    shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    try:
+        shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    except ValueError as error:  # a profile that is wrong
+        raise UsageError(_sentence(error)) from error
     return {path: shares[name] for name, path in parameters.select(options.only, folder, options.all).items()}
 
 
@@ -244,13 +248,15 @@ def _result(done) -> Result:
 
 
 def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None:
-    """Writes the report where tables of means were shown, and says where."""
+    """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
     from paperlib.runs import report
 
-    studies = dict.fromkeys(study for plan in plans if notebooks.MEANS in plan.text for study in plan.studies)
-    if studies:
-        path = report.write(out, {study.dataset: study.settings()["checkpoint"] for study in studies}, seconds)
-        print(f"the paper's numbers beside these: {path} (and .html, .json)")
+    networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
+    tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
+              for study in plan.studies}
+    run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
+    path = report.write(out, tables, seconds, run)
+    print("", ledger(run), f"all claims, and the paper's numbers beside these: {path} (and .html, .json)", sep="\n")
 
 
 def networks(options: argparse.Namespace) -> int:

@@ -55,13 +55,14 @@ def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Colle
     """Changes with all that a finished notebook depends on: then it is stale.
 
     That is its text, its parameters, the settings (`values`) that they come to, the fingerprints of its data sets'
-    `pictures`, the package's code, the networks that ship, the versions of libraries, the folder it writes to, and
-    each file that is named.
+    `pictures`, the package's code, the ledger of claims, the networks that ship, the versions of libraries, the folder
+    it writes to, and each file that is named.
     """
     from paperlib.datasets import files
     from paperlib.runs import shipped
 
     code = [path.read_bytes() for path in sorted(Path(paperlib.__file__).parent.rglob("*.py"))]
+    code += [(NOTEBOOKS / "claims.yaml").read_bytes()]  # which a notebook opens and closes with
     code += [card.read_bytes() for card in sorted(shipped.folder().glob("*.json"))]  # which networks there are
     texts = [value for value in values.values() if isinstance(value, str)]
     named = [Path(path).expanduser() for value in texts for path in (value, value.rsplit(":", 1)[0])]

@@ -228,8 +228,8 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
     judged = [cell for cell in found if not cell.verdict.startswith(APART)]
     close = sum(cell.verdict == "within tolerance" for cell in judged)
     lines = [*ledger(run, folder), "# The paper's tables and ours", "",
-             f"{len(judged)} of {len(found)} numbers can be compared with a published one, and {close} of these are "
-             "within tolerance. [All numbers](README.md).", "",
+             f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance. All "
+             "numbers of this run are in [README.md](README.md).", "",
              f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
              f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
              "over n runs, each trained from its own seed.", ""]

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 import time
 from collections.abc import Iterable
 
 from paperlib.runs.notebooks import Result
+
+MOST = 12  # lines on what differs from the published run
 
 
 def failed(done) -> bool:
@@ -27,7 +30,7 @@ class Teller:
     def share(self, share: float, left: float) -> None:
         """The share of all work that is done, 0 to 1, and the seconds that are left."""
         elapsed = time.perf_counter() - self.start
-        if elapsed - self.looked > 2:
+        if elapsed - self.looked > 3:
             self.memory, self.looked = max(self.memory, memory()), elapsed
         if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
             return
@@ -84,3 +87,15 @@ def table(results: Iterable[Result], others: Iterable, seconds: float, memory: i
     if any(r.status == "kept" for r in results):
         lines.append("* finished before with the same text and parameters; --again runs it anew")
     return "\n".join(lines)
+
+
+def ledger(run) -> str:
+    """What this run (a `report.Run`) says: how many claims hold and which do not, and how near the published run is."""
+    from paperlib.runs import claims
+
+    unlike = run.unlike()
+    lines = [claims.summary(run.judged), *(f"- {each.claim.notebook} {each.claim.says}: {each.verdict}. {each.here} "
+                                           f"{each.why}" for each in run.judged if each.verdict == claims.FAILS),
+             run.compared.summary(), *(f"- {line}" for line in unlike[:MOST]),
+             *(f"- and {len(unlike) - MOST} more lines in the report" for _ in unlike[MOST:MOST + 1])]
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, 110, subsequent_indent="  "))

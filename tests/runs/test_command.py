@@ -188,7 +188,8 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
         if (study.seed, stage) == (1, "network"):
             raise ValueError("no")
     for name, what in {"computed": lambda *_: False, "problems": lambda _: [], "cost": lambda *_: 1.0,
-                       "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x"))}.items():
+                       "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x")),
+                       "settings": lambda _: {"checkpoint": "x"}}.items():
         monkeypatch.setattr(f"paperlib.runs.study.Study.{name}", what)
     write(folder, "01_second", "\n# %%\nn_runs = len\nn_runs(settings)\n", STUDY)
     write(folder, "10_third", "\n# %%\n'study.kmex'\n", STUDY)
@@ -210,6 +211,7 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
 def test_predictions_by_file_name_for_a_folder_of_ones_own(run, folder, here, tmp_path, monkeypatch):
     import pandas as pd
     monkeypatch.setattr("paperlib.runs.study.Study.computed", lambda *_: True)
+    monkeypatch.setattr("paperlib.runs.study.Study.settings", lambda _: {"checkpoint": "x"})
     monkeypatch.setattr("paperlib.runs.study.Study.predictions_table", lambda _: pd.DataFrame({"picture": ["a.png"]}))
     write(folder, "04_table", parameters=STUDY)
     argv = ["--data-root", str(pets(tmp_path / "pets")), "--set", "dataset=folder", "prototypes_per_class=2"]
