@@ -8,7 +8,6 @@ from itertools import islice
 import prose
 import pytest
 
-from paperlib.datasets import load
 from paperlib.measures import TABLE1, TABLE2
 from paperlib.runs import claims, published, quantities, tables
 
@@ -57,9 +56,11 @@ def run(cnn=97.5, kmex=97.0, **more):
 
 
 def test_each_notebook_has_claims_and_each_claim_its_numbers(committed):
+    from paperlib.datasets.load import LOADERS
+
     found = claims.read()
     assert len(found) >= 25 and {claim.notebook for claim in found} == set(prose.sources()) - {"README.md"}
-    assert {name for claim in found for name in claim.on} <= {"any", *load.LOADERS}
+    assert {name for claim in found for name in claim.on} <= {"any", *LOADERS}
     lost = [f"{each.claim.id} on {each.dataset}" for each in claims.judge(found, committed)
             if each.verdict == claims.UNMEASURED]
     assert not lost, f"claims whose pointers lead nowhere in figures/: {lost}"
