@@ -145,14 +145,18 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 # "Why a Thicket Sparrow and not a Brook Sparrow?" is a question about $y_j - y_k$. Whatever explains a logit explains
 # this lead: put $c_j - c_k$ in the place of $c_j$. So do eq. 11 and its way upstream, Soft-CAM, gradients, occlusion.
 # RISE cannot: it weighs masks by the probability of one class (in which all rivals are). Edges, centre, a flat map and
-# the oracles know no class. Maps of the class and of the lead, about their means:
+# the oracles know no class. Maps of the class and of the lead, about their means (a map of one segment stays blank):
 
 # %%
+def about_mean(m):
+    """A map less its mean; zero if that is but rounding."""
+    return (m - m.mean()) * (m.std() > 1e-3 * m.abs().mean())
+
 both = {}
 for name in (*ours, "saliency"):
-    both[f"{name}, class"] = [m - m.mean() for m in maps[name]]
+    both[f"{name}, class"] = [about_mean(m) for m in maps[name]]
     lead = contest.lead_maps(net, name, methods[name], x, target, todo.rival[shown])
-    both[f"{name}, lead"] = [m - m.mean() for m in lead]
+    both[f"{name}, lead"] = [about_mean(m) for m in lead]
 figure = figures.panel(pictures, both, titles, None if todo.parts is None else list(todo.parts[shown]))
 path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, study, out)
 

@@ -127,7 +127,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     start, shares, out = time.perf_counter(), _shares(options, folder), _folder_for(options.out)
     from paperlib.runs import jobs, kernels
 
-    kernels.start(options.threads)
+    if not options.scheduler:
+        kernels.start(options.threads)
     plans, at_a_time = _plans(shares, folder, out), jobs.how_many(options.jobs)
     studies = list(dict.fromkeys(study for plan in plans for study in plan.studies))
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
@@ -171,7 +172,10 @@ def _shares(options: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     for word, value, least in (("--jobs", options.jobs, 0), ("--threads", options.threads, 1)):
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
-    shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    try:
+        shares = parameters.choose(given, options.profile, options.only, folder, options.all)
+    except ValueError as error:  # a profile that is wrong
+        raise UsageError(_sentence(error)) from error
     return {path: shares[name] for name, path in parameters.select(options.only, folder, options.all).items()}
 
 

@@ -30,7 +30,7 @@ class Teller:
     def share(self, share: float, left: float) -> None:
         """The share of all work that is done, 0 to 1, and the seconds that are left."""
         elapsed = time.perf_counter() - self.start
-        if elapsed - self.looked > 2:
+        if elapsed - self.looked > 3:
             self.memory, self.looked = max(self.memory, memory()), elapsed
         if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
             return

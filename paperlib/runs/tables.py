@@ -49,7 +49,7 @@ of validation pictures, a fifth of the training pictures, and of a network train
     ("Boxes from maps (notebook 09)", "saliency", "boxes", """
 Overlap (IoU) of a map's box with the bird's, and the share of pictures where it is a half or more."""),
     ("A planted shortcut: accuracy (notebook 10)", "shortcut", "accuracy", """
-A network that learns species by their background, beside two honest ones."""),
+Networks that learn species by their background, beside honest ones: means over the networks of each kind."""),
     ("A planted shortcut: concepts (notebook 10)", "shortcut", "votes", """
 Share of a map's cells that vote for a species of the picture's background."""))
 

@@ -57,6 +57,15 @@ def test_numbers_of_figure2_stand_apart_from_points_and_one_another():
     assert gaps.min() > 0.02 * side
 
 
+def test_dots_has_one_dot_per_number_and_a_row_per_name():
+    values = {"first": {"honest": [0.1, 0.2], "shortcut": [0.9, 0.8]}, "second": {"honest": [0.5], "shortcut": [0.4]}}
+    figure = figures.dots(values, "share", (0, 1))
+    axis = figure.axes[0]
+    found = [sorted(dots.get_offsets()[:, 0].round(3)) for dots in axis.collections]
+    assert found == [[0.1, 0.2, 0.5], [0.4, 0.8, 0.9]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["first", "second"]
+
+
 @pytest.mark.parametrize("joined", [True, False])
 def test_options_are_dots_on_shared_ranges(joined):
     values = {"digits": {"row": {"accuracy, %": 90.0, "ids": 4.0}, "none": {"accuracy, %": 80.0, "ids": np.nan}},
@@ -169,3 +178,22 @@ def test_figures_of_the_theorem():
     axes = figures.evidence([torch.zeros(3, 4, 4, dtype=torch.uint8)] * 2, maps, ["a", "b"], "logits").axes
     assert [axis.get_xlabel() for axis in axes[2:4]] == ["mean -1.00", "mean 0.50"]
     assert all(axis.images[1].get_clim() == (-3, 3) for axis in axes[2:4])  # one scale for all, about zero
+
+
+@pytest.mark.parametrize(("centred", "limit", "first"), [(False, 3, -3), (True, 2, -2)])
+def test_maps_beside_a_picture_share_a_scale_about_zero_or_about_their_means(centred, limit, first):
+    maps = {"a": torch.tensor([[-3.0, 1.0]]), "b": torch.tensor([[0.5, 0.5]])}
+    axes = figures.beside(np.zeros((3, 4, 4), dtype=np.uint8), maps, "logits", centred).axes
+    assert [axis.get_title() for axis in axes[:3]] == ["the picture", "a", "b"]
+    assert [axis.get_xlabel() for axis in axes[1:3]] == ["mean -1.00", "mean 0.50"]
+    assert all(axis.images[1].get_clim() == (-limit, limit) for axis in axes[1:3])
+    assert axes[1].images[1].get_array().tolist()[0][0] == first
+
+
+def test_plane_has_a_panel_for_each_classifier_on_one_scale():
+    C = torch.tensor([[1.0, -1], [-1, 1]])
+    Z, y = torch.tensor([[2.0, 0], [0, 2]]), torch.tensor([0, 1])
+    left, right = figures.plane(Z, y, {"as trained": C, "moved": C + 2}, Z, "AB").axes
+    assert [axis.get_title() for axis in (left, right)] == ["as trained", "moved"]
+    np.testing.assert_allclose([arrow.xy for arrow in right.texts], [[3, 1], [1, 3]])
+    assert left.get_xlim() == right.get_ylim() and right.get_legend()

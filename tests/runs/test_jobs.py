@@ -149,6 +149,14 @@ def test_each_after_what_it_needs_and_a_failure_stops_only_those_that_need_it(sc
     assert any(share * 6 % 1 > 0.01 for share in heard), "shares of a job are heard, too"
 
 
+def test_share_grows_while_a_job_says_nothing(scheduler):
+    heard = []
+    silent = Job("a", "a", (), 5.0, partial(sleep, 2.5))
+    assert not any(done.error for done in jobs.run({"a": silent}, scheduler=scheduler,
+                                                   told=lambda share, left: heard.append(share)))
+    assert any(0.1 < share < 0.9 for share in heard) and heard == sorted(heard)
+
+
 def test_jobs_that_need_one_another_are_refused(scheduler):
     import graphlib
     graph = {a: Job(a, a, (b,), 1.0, nothing) for a, b in ("xy", "yx")}

@@ -41,7 +41,7 @@ def left(folder: Path) -> list[str]:
 
 def test_executed_with_a_kernel_into_notebook_page_and_record(tmp_path):
     result = run_one("00_a", PARAMETERS + HEADLINE, {"epochs": 5}, "mark", tmp_path)
-    assert (result.status, result.headline, result.error) == ("done", "epochs 5 1", "") and result.slowest
+    assert (result.status, result.headline, result.error) == ("done", "epochs 5 1", "")
     assert left(tmp_path) == ["00_a.html", "00_a.ipynb", "00_a.json"] and "TQDM_DISABLE" not in os.environ
     kept = nbformat.read(tmp_path / "00_a.ipynb", as_version=4)
     assert [c.execution_count for c in kept.cells if c.cell_type == "code"] == [1, 2, 3]
