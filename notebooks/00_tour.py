@@ -12,9 +12,9 @@
 # A convolutional network looks at a picture and names it. Why that name?
 #
 # **The paper claims** that much of the answer can be read off the trained network, without gradients: its classifier
-# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (3.2), and centroids
-# inside the network cut a picture into *concepts* (3.3). This tour takes one picture through all of it. It shows;
-# notebooks 01 to 05 measure (the table at the end says which measures what).
+# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (section 3.2), and
+# centroids inside the network cut a picture into *concepts* (section 3.3). This tour takes one picture through all of
+# it. It shows; notebooks 01 to 05 measure (the table at the end says which measures what).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -35,21 +35,38 @@ from paperlib import figures
 from paperlib.attribution import attribute, upsample
 from paperlib.concepts import assign, composite
 from paperlib.datasets import birds
+from paperlib.datasets.load import DRAWN
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import evidence
 
 study = open_studies(globals())[-1]
 
 # %% [markdown]
+# The claims that this notebook meets, and what it asks of them:
+
+# %%
+opening("00")
+
+# %% [markdown]
 # ## The data
 #
-# The tour takes the last data set named. Here is a training picture from each of up to fourteen classes:
+# The tour takes the last data set named. Unless you name another, that is birds of species that do not exist, drawn by
+# a few hundred lines of this project. They stand in for the paper's photographs of birds, CUB-200, which are not ours
+# to give away and take hours to learn. And a drawing knows what no photograph tells: where each part of the bird is,
+# which parts make the difference between two species, and what the same scene would be with another part.
+#
+# Here is a training picture from each of up to fourteen classes:
 
 # %%
 train, test, names = study.data.train, study.data.test, study.data.classes
 some = np.unique(np.linspace(0, len(names) - 1, 14).round().astype(int))
 first = [int((train.labels == c).nonzero()[0]) for c in some]
 figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some])
+
+# %% [markdown]
+# Size, pose and place vary, as do light and background, and none of them depends on the species. Some species differ in
+# a cap or in a few streaks on the breast.
 
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
@@ -96,10 +113,14 @@ E = h @ C + bias                             # (1, R, classes): the evidence of 
 assert torch.allclose(E.mean(1)[0], y, rtol=1e-4, atol=1e-4)
 assert torch.allclose(E, evidence(h, C, bias))
 
+# %% [markdown]
+# Below, red cells speak for the class more than the average cell does, blue ones less. (Why about the average and not
+# about zero? Notebook 01 shows that zero is arbitrary.)
+
 # %%
 maps = E[0].T.reshape(len(names), *features[-1].shape[2:])
-figure = figures.evidence([test.pixels(picture)] * 2, [maps[c], maps[other]],
-                          [f"for {names[c]}", f"for {names[other]}"], "evidence, in logits")
+figure = figures.beside(test.pixels(picture), {f"for {names[j]}": maps[j] for j in (c, other)},
+                        "evidence less its mean, in logits", centred=True)
 path = figures.keep(figure, "tour_evidence", {"evidence": maps[[c, other]]}, study, out)
 
 # %%
@@ -193,13 +214,13 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
 # ## What tipped the balance?
 #
 # Evidence for the prediction alone does not set it apart from the runner-up. The difference of the two maps does: its
-# mean is the gap between the two logits. With the drawn birds we also know what *ought* to tip the balance: a table of
-# attributes says which parts of two species differ, and a mask says where these parts are. (A part that is "plain" has
-# no mark of its own: a plain eye has the face's colour.)
+# mean is the gap between the two logits, and its zero is not arbitrary. With the drawn birds we also know what *ought*
+# to tip the balance: a table of attributes says which parts of two species differ, and a mask says where these parts
+# are. (A part that is "plain" has no mark of its own: a plain eye has the face's colour.)
 
 # %%
 parts, table = (), None
-if study.dataset == "birds":
+if study.dataset in DRAWN:
     parts = birds.distinguishing_parts(c, other)
     table = birds.table().set_index("name").loc[[names[c], names[other]], list(parts)].T
 table
@@ -225,6 +246,27 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 # a larger share there than their area; with a smaller one it lies elsewhere. Then compare the first two: where one cell
 # covers more of the picture than the parts do, the map is too coarse to point at them.
 #
+# ## Put to the test
+#
+# A drawing can be asked what would have been. Here is the same scene once more, with the runner-up's look in the parts
+# that differ, and nowhere else:
+
+# %%
+gaps = {"as it is": float(lead.mean())}
+if parts:
+    changed = test.redrawn(picture, like=other, parts=parts)[None]
+    E_changed = net.features(changed)[-1].flatten(2).transpose(1, 2).cpu() @ C + bias
+    lead_changed = (E_changed[0, :, c] - E_changed[0, :, other]).reshape(lead.shape)
+    gaps["with the runner-up's parts"] = float(lead_changed.mean())
+    both = [pixels, test.redrawn_pixels(picture, like=other, parts=parts)]
+    figure = figures.evidence(both, [lead, lead_changed], list(gaps), f"{names[c]} less\n{names[other]}, logits")
+    path = figures.keep(figure, "tour_changed", {"parts": parts, "gaps": list(gaps.values())}, study, out)
+pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
+
+# %% [markdown]
+# The lead changes its sign: with other parts in it, the network takes the same scene for the runner-up. So these parts
+# decide, whatever a map may say.
+#
 # One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
 # notebooks measure.
 #
@@ -246,10 +288,20 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% tags=["headline"]
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": maps[c].mean(),
-           "kmex": names[said], "concepts": len(scores), "attribution": scores}
+           "kmex": names[said], "centroid of the predicted class": min(distance[kmex.prototype_labels_ == c]),
+           "centroid of another class": min(distance[kmex.prototype_labels_ != c]), "concepts": len(scores),
+           "attribution": scores}
 figures.keep(None, "tour", numbers, study, out)
 print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]};\n"
       f"logit {y[c]:.2f} = mean evidence {maps[c].mean():.2f} (cells: {maps[c].numel()}); concepts: {len(scores)}")
+
+# %% [markdown]
+# ## What became of the claims
+#
+# Of one picture, that is; what the numbers are read from is kept beside the figures.
+
+# %%
+closing("00", out, [study])
 
 # %% [markdown]
 # ## Summary
@@ -258,10 +310,10 @@ print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]};\n"
 #   itself.
 # - A centroid of k-means can be shown as the training picture nearest to it, and stands in for the classifier.
 # - The same k-means on cells of several blocks cuts the picture into concepts, and attribution weighs them.
+# - What tips the balance is the difference of two classes' evidence; a picture drawn anew can put it to the test.
 #
 # ## Exercises
 #
 # 1. Run the tour with another `picture`, one that the network gets wrong. Do the concepts show why?
-# 2. Add the same random vector $v$ to each column of the classifier (`C + v[:, None]`). What happens to the two maps of
-#    evidence, and what to their difference?
+# 2. Take another species in place of the runner-up (`like=`). Which parts must change before the network says its name?
 # 3. Show the class whose evidence is highest at each cell. How many cells agree with the prediction?

@@ -13,9 +13,10 @@
 # of one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
 # without gradients, shows how much each matters to the classifier. Shallower blocks make both maps finer.
 #
-# This notebook draws the figure for B4 (the last of four blocks alone), B34 and B234, and then measures what it
-# suggests: how many concepts a map holds, what happens to the attribution on its way upstream, and whether it lies on
-# the object.
+# This notebook draws the figure for B4 (the last of four blocks alone), B234 and B34, reads it in words, explains a
+# wrong prediction, changes pictures and looks what the explanations do, and then measures what the figure suggests: how
+# well concepts fit the parts of a bird, how many of them a map holds, what happens to the attribution on its way
+# upstream, and whether it lies on the object.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -37,11 +38,15 @@ from paperlib.attribution import attribute, refine, upsample, upstream
 from paperlib.comparison.scores import interval, part_match
 from paperlib.concepts import assign, composite, concepts_per_map
 from paperlib.datasets import birds
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import predicted_class
 
 studies = open_studies(globals())
 study = studies[-1]
+
+# %%
+opening("05")
 
 # %% [markdown]
 # ## The explainers
@@ -170,7 +175,7 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 #   lower. Each map has a scale of its own;
 # - the **prototypes**: the training picture that each comes from, the patch in the box. Frame and number are those on
 #   the map, and the percentage is the concept's *share of the evidence*: its cells times their mean score, divided by
-#   the sum over the map. The largest share comes first; those with 0 % are not on the map.
+#   the sum over the map. The largest share comes first; those without are not on the map.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -183,7 +188,11 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# READING
+# Read a band from left to right. B4 has few and large segments, and the segment with the largest share of the evidence
+# is usually the bird's, red on the attribution map. B34 cuts the bird itself into pieces: head, wing, belly. B234 adds
+# outlines and colours, gives more of its concepts to the background, and its vote, on top, is spread over many species.
+# The patches say what a number stands for, as far as a picture can: some prototypes come from birds, others from grass,
+# sky or water.
 #
 # ## The same in numbers
 #
@@ -240,7 +249,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# WRONG
+# Red cells speak for the species that the network named, blue ones for the true one. Compare them with the parts in
+# colour: if the red lies on them, the network has seen the right place and read it wrongly; if it lies elsewhere,
+# something else has tipped the balance.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -258,7 +269,8 @@ if parts:
 pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# REDRAWN
+# Where the name changes with the background alone, the background had a say. The last row is the check: marked as the
+# species that the network named, the bird should be called so.
 #
 # ## Take the mark away
 #
@@ -293,10 +305,11 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# SEEN
+# A row per picture, all maps on one scale. With other marks the red leaves the marks, and the evidence for the species
+# falls; another background moves the map much less.
 #
-# One picture proves nothing. From here on each number is a mean over up to 100 test pictures, evenly taken from the
-# test set.
+# One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
+# the test set.
 
 # %%
 def look(study, most=100):
@@ -309,35 +322,38 @@ def look(study, most=100):
 seen = {study.dataset: look(study) for study in studies}
 
 # %% [markdown]
-# Each change is made on all of them. *Still so called*: the share that keeps its prediction. *Change on it*: the share
-# of the maps' change, in absolute value, that lies on the pixels that were drawn anew; *area* is their share of the
-# picture, which a change spread evenly would reach.
+# Each change is made on all of those that the network gets right. *Still so called*: the share that keeps its
+# prediction. *Area*: the share of the picture that was drawn anew. *Change on it*: the share of a map's change, in
+# absolute value, that lies there; a change spread evenly would have the area's.
 
 # %%
-def consequences(share=0.02):
-    """change -> what it does to predictions and maps; `share` of a colour's range counts as drawn anew"""
-    features, c, looked = seen[study.dataset]
-    rivals = net.classify(features[-1].mean((2, 3))).argsort(1, descending=True)[:, 1].tolist()
-    drawn = [changed(int(i), rival) for i, rival in zip(looked, rivals, strict=True)]
-    first = torch.stack([each["as it is"] for each in drawn])
-    before, found = upstream(features, net.C, explainers, c), {}
+def consequences(c, looked):
+    """change -> what it does to predictions and maps of the pictures `looked`, whose predicted classes are c (n,)"""
+    before, logits = maps_for(torch.stack([study.data.test.pixels(int(i)) for i in looked]), c)
+    rivals = logits.argsort(1, descending=True)[:, 1].tolist()
+    drawn, found = [changed(int(i), rival) for i, rival in zip(looked, rivals, strict=True)], {}
     for name in ("marked as the runner-up", "another background"):
-        after, logits = maps_for(pixels := torch.stack([each[name] for each in drawn]), c)
-        anew = ((pixels.float() - first.float()).abs().amax(1) > 255 * share).double()
-        row = {"still so called": float((logits.argmax(1).cpu() == c.cpu()).double().mean()),
-               "area": float(anew.mean())}
-        moved = {e: upsample((after[e] - before[e]).abs().double(), anew.shape[1:], "nearest").cpu() for e in after}
-        found[name] = row | {f"change on it, {e}": float(((m * anew).sum((1, 2)) / m.sum((1, 2))).mean())
-                             for e, m in moved.items()}
+        pixels = torch.stack([each[name] for each in drawn])
+        anew = (pixels != torch.stack([each["as it is"] for each in drawn])).any(1).double()
+        after, logits = maps_for(pixels, c)
+        found[name] = {"still so called": float((logits.argmax(1) == c.to(logits.device)).double().mean()),
+                       "area": float(anew.mean())}
+        for e in after:
+            moved = upsample((after[e] - before[e]).abs().double().cpu(), anew.shape[1:], "nearest")
+            found[name][f"change on it, {e}"] = float(((moved * anew).sum((1, 2)) / moved.sum((1, 2))).nanmean())
     return found
 
-effects = consequences() if study.dataset == "birds" else {}
+# %%
+_, c, looked = seen[study.dataset]
+right = c.cpu() == study.data.test.labels[looked]
+effects = consequences(c.cpu()[right], looked[right.numpy()]) if study.dataset == "birds" else {}
 if effects:
     figures.keep(None, "figure1_effects", effects, study, out)
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# EFFECTS
+# The first column says that the marks decide and the background does not, as it should be. The others say how far a
+# map shows where the change was: well above the *area* it points there, near it, it does not.
 #
 # ## The baseline's prototypes
 #
@@ -356,7 +372,8 @@ numbers = {"class": names[mine], "captions": captions,
 path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
 
 # %% [markdown]
-# PROTOPNET
+# Its prototypes are patches, and some patches are the prototype of several: then the class has fewer concepts than
+# $K/C$.
 #
 # ## Do concepts fit the parts?
 #
@@ -372,25 +389,38 @@ def oracle(mask, size):
     cells = mask.reshape(h, mask.shape[0] // h, w, mask.shape[1] // w).transpose(1, 2).reshape(h * w, -1)
     return cells.long().mode(1).values.view(h, w)
 
+# %%
 def part_overlap(study):
-    """name of the explainer -> mean best IoU of the parts with its concepts, its interval, and two references"""
+    """name of the explainer -> mean best IoU of a picture's parts (3, n): with its map, a swapped one, the best one"""
     features, c, looked = seen[study.dataset]
-    masks, found = study.data.test.masks[looked], {}
+    masks, found = study.data.test.masks[looked][:, ::2, ::2], {}  # every other pixel will do
     for e in study.explainers():
         maps = e.maps_from_features(features, c).cpu()
-        own, other, best = (np.array([part_match(s, mask)["IoU"] for s, mask in zip(each, masks, strict=True)])
-                            for each in (maps, maps.roll(len(maps) // 2, 0), [oracle(m, e.resolution_) for m in masks]))
-        low, high = interval(own)
-        found[e.name] = {"IoU": own.mean(), "low": low, "high": high, "swapped": other.mean(), "ceiling": best.mean()}
+        kinds = maps, maps.roll(len(maps) // 2, 0), [oracle(mask, e.resolution_) for mask in masks]
+        found[e.name] = np.array([[part_match(s, mask)["IoU"] for s, mask in zip(kind, masks, strict=True)]
+                                  for kind in kinds])
     return found
 
 # %%
-overlaps = {study.dataset: part_overlap(study) for study in studies if study.data.test.masks is not None}
+def summarised(found):
+    """The means of `part_overlap`, with 95 % intervals over pictures; also of the differences to the last explainer."""
+    rows = {name: dict(zip(("IoU", "low", "high", "swapped", "ceiling"),
+                           (own.mean(), *interval(own), other.mean(), best.mean()), strict=True))
+            for name, (own, other, best) in found.items()}
+    *others, last = found
+    more = {name: found[name][0] - found[last][0] for name in others}
+    return rows | {f"{name} less {last}": dict(zip(("IoU", "low", "high"), (d.mean(), *interval(d)), strict=True))
+                   for name, d in more.items()}
+
+# %%
+overlaps = {study.dataset: summarised(part_overlap(study)) for study in studies if study.data.test.masks is not None}
 rows = {(study.data.title, name): row for study in studies for name, row in overlaps.get(study.dataset, {}).items()}
-pd.DataFrame(rows).T.round(3) if rows else None
+pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# OVERLAP
+# A map is worth something to the parts where it beats *swapped*; how near it comes to the *ceiling* says how much of
+# what cells of its size allow it reaches. The ceiling rises with the number of cells: B4's cells are larger than most
+# parts. The last rows are differences, picture by picture.
 #
 # ## How many concepts are on a map?
 
@@ -407,10 +437,9 @@ rows = {(study.data.title, name): row for study in studies for name, row in coun
 pd.DataFrame(rows).T.round(1)
 
 # %% [markdown]
-# Read down *all K*: the number of concepts grows with the depths added, that is, with the cells of the map. More
-# classes allow for more (each brings its own prototype for a piece of sky). Among the predicted class's prototypes it
-# cannot exceed $K/C$. A map of more than about ten concepts is hard to read. So the figure shows the patches of the
-# predicted class's prototypes alone; the vote (notebook 04) counts the cells of the map among all $K$.
+# Read down *all K*: the number of concepts grows with the depths added, that is, with the cells of the map, since each
+# class brings its own prototype for a piece of sky. Nobody reads such a map. Among the predicted class's prototypes it
+# cannot exceed $K/C$, so the figure shows those; the vote (notebook 04) counts the cells of the map among all $K$.
 #
 # ## What happens to the attribution upstream?
 #
@@ -439,24 +468,27 @@ rows = {(study.data.title, name): row for study in studies for name, row in upwa
 pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %% [markdown]
-# UPWARDS
+# The mean is kept up to rounding, and with it the logit: each depth tells the same sum in other places. *Deviation /
+# mean* is a map's contrast. Every step is an average, and an average can only flatten: the finer the outline, the
+# smaller the contrast. (Where the last block has a single cell it is zero from the first row on, and no depth can say
+# where.) A map refined among all $K$ has more scores, and more concepts than anyone reads.
 #
 # ## Is the attribution on the object?
 #
-# Where a data set has masks, we know which pixels are the object. *On it* is the share of the positive attribution
-# that falls on the object. It has to be held against two others: *area*, the object's share of the picture, which a
-# map without any contrast would reach, and *swapped*, the share when each picture is given another picture's map.
-# Objects like the middle of a picture, and so do the maps of any network; only what exceeds *swapped* comes from this
-# picture: that is *excess*, and *error* is its standard error.
+# Where a data set has masks, we know which pixels are the object. *On it* is the share of what lies above a map's mean,
+# the red of the figures, that falls on the object. It has to be held against two others: *area*, the object's share of
+# the picture, which a map without any contrast would reach, and *swapped*, the share when each picture is given another
+# picture's map. Objects like the middle of a picture, and so do the maps of any network; only what exceeds *swapped*
+# comes from this picture: that is *excess*, and *error* is its standard error.
 
 # %%
 def share(att, mask):
-    """Share of each map's positive part that falls on the mask (n, H, W); not a number where there is no such part."""
-    positive = upsample(att.double().cpu(), mask.shape[-2:], "nearest").clamp_min(0)
-    return (positive * mask).sum((1, 2)) / positive.sum((1, 2))
+    """Share of what lies above each map's mean that falls on the mask (n, H, W); not a number for a flat map."""
+    above = upsample((att - att.mean((1, 2), keepdim=True)).double().cpu(), mask.shape[-2:], "nearest").clamp_min(0)
+    return (above * mask).sum((1, 2)) / above.sum((1, 2))
 
 def on_object(study):
-    """name of the explainer -> share of the positive attribution on the object, beside area and swapped maps"""
+    """name of the explainer -> share of the red on the object, beside area and swapped maps"""
     features, c, looked = seen[study.dataset]
     mask, found = (study.data.test.masks[looked] > 0).double(), {}
     for name, att in upstream(features, study.trained.C, study.explainers(), c).items():
@@ -473,18 +505,24 @@ pd.DataFrame(shares).T.round(3) if shares else None
 
 # %% [markdown]
 # An excess of more than two errors is hardly chance, and may still be small: compare it with *on it*. (Data sets
-# without masks have no row.) Read the table with the two facts from above: nearly flat maps must lie near the area,
-# and averaging flattens. It is a first look, not a comparison of attribution methods.
+# without masks have no row.) It is a first look, not a comparison of attribution methods: that is notebook 07.
 #
 # ## The numbers, kept
 
 # %% tags=["headline"]
 for study in studies:
     name = study.dataset
-    kept = {"concepts": counts[name], "attribution": upwards[name], "on it": masked.get(name)}
+    kept = {"concepts": counts[name], "attribution": upwards[name], "on it": masked.get(name),
+            "parts": overlaps.get(name)}
     figures.keep(None, "figure1_readings", kept, study, out)
     print(f"{study.data.title}: concepts on a map, predicted class / all K\n  " + ",  ".join(
         f"{e} {row['predicted']:.1f} / {row['all K']:.1f}" for e, row in counts[name].items()))
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("05", out, studies)
 
 # %% [markdown]
 # ## Summary

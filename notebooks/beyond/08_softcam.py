@@ -36,12 +36,17 @@ import torch
 from paperlib import figures, measures
 from paperlib.attribution import attribute, upsample
 from paperlib.comparison import choices, contest, scores
+from paperlib.comparison.pairs import compared
 from paperlib.networks.softcam import SoftCAM
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import SOFTCAM_L1, open_studies, ready
 
 study = open_studies(globals())[-1]
 net, names, test = study.trained, study.data.classes, study.data.test
 print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+
+# %%
+opening("08")
 
 # %% [markdown]
 # ## Taken over: the same predictions
@@ -194,13 +199,14 @@ tried = [{"taken over": ready(SoftCAM(run.trained))} | {f"L1 {l1:g}": run.finetu
          for run in networks]
 measured = [{name: scored(soft, run, todo) for name, soft in each.items()}
             for each, run, todo in zip(tried, networks, tasks, strict=True)]
-found = contest.pooled(list(zip(tasks, measured, strict=True)))
+found = {name: {score: np.mean([each[name][score] for each in measured], 0) for score in measured[0][name]}
+         for name in tried[0]}  # of each picture, the mean over networks
 means = contest.table(found)
 pd.DataFrame({name: {score: f"{mean:.2f}" for score, (mean, *_) in row.items()} for name, row in means.items()}).T
 
 # %% [markdown]
 # Means over the networks. What does the penalty add, beyond the epoch more? The differences to *L1 0*, the same epoch
-# without a penalty, picture by picture, with 95 % bootstrap intervals over the pictures:
+# without a penalty, picture by picture, with 95 % intervals (bootstrap over the pictures):
 
 # %%
 gaps = {name: {score: each - found["L1 0"][score] for score, each in row.items()}
@@ -211,9 +217,9 @@ figure = figures.forest(gains, labels, dict.fromkeys(labels, 0.0))
 path = figures.keep(figure, "softcam_scores", {"means": means, "gains": gains}, study, out)
 
 # %% [markdown]
-# Right of the dashed line the map, or the accuracy, is better than without the penalty. Two things limit what can be
-# seen. *Smallest difference*: half of the interval, less than which these pictures cannot show. And the networks: is
-# the difference of one sign in all of them?
+# Right of the dashed line the map, or the accuracy, is better than without the penalty. What can these pictures show?
+# *Limit*: three standard errors, less than which cannot be seen; $p$ is corrected by Holm for all these comparisons, as
+# in notebook 07. And is the difference of one sign in every network?
 
 # %%
 def apart(name, score):
@@ -221,9 +227,10 @@ def apart(name, score):
     return [float(np.nanmean(each[name][score] - each["L1 0"][score])) for each in measured]
 
 in_each = {name: {score: apart(name, score) for score in row} for name, row in gains.items()}
-table = {(name, score): {"difference": f"{mean:+.3f}", "smallest difference": f"{(high - low) / 2:.3f}",
-                         "in each network": ", ".join(f"{gap:+.3f}" for gap in in_each[name][score])}
-         for name, row in gains.items() for score, (mean, low, high) in row.items()}
+limits = compared({(name, score): gaps[name][score] for name, row in gains.items() for score in row})
+table = {key: {"difference": f"{row['difference']:+.3f}", "limit": f"{row['limit']:.3f}", "p": f"{row['p']:.3f}",
+               "in each network": ", ".join(f"{gap:+.3f}" for gap in in_each[key[0]][key[1]])}
+         for key, row in limits.items()}
 pd.DataFrame(table).T
 
 # %% [markdown]
@@ -254,12 +261,21 @@ near = {name: dict(zip(("class", "out"), cosines(soft), strict=True)) for name, 
 pd.DataFrame(near).T.round(2)
 
 # %% tags=["headline"]
-tested = {name: mean / 100 for name, (mean, *_) in ((name, row["accuracy, %"]) for name, row in means.items())}
-numbers = {"rows": rows, "test accuracy": tested, "chosen": chosen, "cosines": near, "scores": means, "gains": gains,
-           "in each network": in_each, "same predictions": same, "of": len(test)}
+tested = {name: row["accuracy, %"][0] / 100 for name, row in means.items()}
+name = f"L1 {chosen:g}"
+of_chosen = {"penalty": chosen, "used": SOFTCAM_L1, "row": rows[f"{name}, L2 0"], "gains": gains.get(name),
+             "in each network": in_each.get(name), "cosines": near[name], "test": tested[name]}
+numbers = {"rows": rows, "of the chosen": of_chosen, "test accuracy": tested, "cosines": near, "scores": means,
+           "gains": gains, "in each network": in_each, "same predictions": same, "of": len(test)}
 figures.keep(None, "softcam", numbers, study, out)
 print(f"{study.data.title}: taken over, {same} of {len(test)} predictions the same; chosen L1 {chosen:g}")
 print("test accuracy %:", *(f"{name} {100 * accuracy:.1f};" for name, accuracy in tested.items()))
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("08", out, [study])
 
 # %% [markdown]
 # ## Summary

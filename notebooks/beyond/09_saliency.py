@@ -29,7 +29,7 @@ settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {
 out: str = ""             # folder for figures and numbers; empty: figures/run
 visualised: int = 4       # classes whose picture is made
 ascent_steps: int = 60    # steps of gradient ascent for it
-ascent_l2: list = [0.0, 0.001, 0.01, 0.1]  # weights of the picture's norm in what is ascended
+ascent_l2: list = [0.0, 0.0003, 0.001, 0.01]  # weights of the picture's norm in what is ascended
 boxed_per_class: int = 2  # test pictures of each class that get a box; 0: all
 
 # %%
@@ -42,7 +42,9 @@ from torchvision.ops import box_iou
 from paperlib import figures
 from paperlib.attribution import attribute
 from paperlib.comparison import contest
+from paperlib.comparison.pairs import compared
 from paperlib.comparison.saliency import localise, saliency_map, visualise
+from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 
 # %%
@@ -51,6 +53,9 @@ study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the las
 print(f"{study.data.title}; true boxes are known: {contest.has_truth(study)}")
 net, names, test = study.trained, study.data.classes, study.data.test
 print(f"{study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+
+# %%
+opening("09")
 
 # %% [markdown]
 # ## The class saliency map
@@ -175,7 +180,7 @@ path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few
 
 # %% [markdown]
 # How well do they overlap with the true boxes (IoU)? And in how many pictures by a half or more, when a box counts as
-# found? Means and 95 % bootstrap intervals over the pictures:
+# found? Means and 95 % intervals (bootstrap over the pictures):
 
 # %%
 overlap = {} if truth is None else {name: box_iou(each.double(), truth.double()).diagonal().numpy()
@@ -187,15 +192,13 @@ if means:
     path = figures.keep(figure, "saliency_boxes", {"means": means}, study, out)
 
 # %% [markdown]
-# How much better are saliency's boxes? Differences on the same pictures, with their intervals. *Smallest difference*:
-# half of the interval; less than that these pictures cannot show.
+# How much better are saliency's boxes? Differences on the same pictures. *Limit*: three standard errors; less than that
+# these pictures cannot show. $p$ is corrected by Holm for all these comparisons, as in notebook 07.
 
 # %%
-ahead = contest.table({name: {"IoU": overlap["saliency"] - each} for name, each in overlap.items()
-                       if name != "saliency"})
-pd.DataFrame({name: {"saliency's IoU less this one's": f"{mean:+.2f}", "95 % interval": f"{low:+.2f} to {high:+.2f}",
-                     "smallest difference": f"{(high - low) / 2:.2f}"}
-              for name, row in ahead.items() for mean, low, high in [row["IoU"]]}).T
+gaps = {name: overlap["saliency"] - each for name, each in overlap.items() if name != "saliency"}
+ahead = contest.table({name: {"IoU": gap} for name, gap in gaps.items()})
+pd.DataFrame(compared(gaps)).T.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 
 # %% [markdown]
 # ## Away from the middle
@@ -217,12 +220,19 @@ if truth is not None:
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
-numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictures": n, "ascent": swept,
+numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictures": n,
+           "ascent": {f"penalty {l2:g}": row for l2, row in swept.items()},
            "true boxes' share of a picture": areas}
 figures.keep(None, "saliency", numbers, study, out)
 print(f"{study.data.title}, {n} pictures")
 for name, row in means.items():
     print(f"box from {name}: IoU {row['IoU'][0]:.2f}, a half or more in {row['IoU of a half or more'][0]:.0%}")
+
+# %% [markdown]
+# ## What became of the claims
+
+# %%
+closing("09", out, [study])
 
 # %% [markdown]
 # ## Summary

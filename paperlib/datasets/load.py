@@ -147,10 +147,9 @@ def _birds(request, name="birds", title="drawn birds", counts=None, species=None
         inputs = {"per_class": request.counts[word] or counts[word], "seed": request.seed, "size": request.size,
                   "species": species, "shortcut": shortcut if word == "train" else 0.0, "n_start": start}
         tensors = _drawn(f"{name}-{word}", inputs, request.kept)
-        raw = tensors["images"].permute(0, 3, 1, 2).contiguous()
-        pictures[word] = Pictures(raw, tensors["labels"], request.normalisation, tensors["masks"])
+        pictures[word] = Pictures(tensors["images"], tensors["labels"], request.normalisation, tensors["masks"])
         pictures[word].backgrounds = tensors["backgrounds"]
-        pictures[word].numbers = start + torch.arange(len(raw)) % inputs["per_class"]
+        pictures[word].numbers = start + torch.arange(len(tensors["labels"])) % inputs["per_class"]
         pictures[word].draw = partial(birds.draw, seed=request.seed, size=request.size)
     return title, [s.name for s in birds.SPECIES[:species]], pictures
 
@@ -159,7 +158,9 @@ def _drawn(name: str, inputs: dict, kept: Callable | None) -> files.Tensors:
     """Tensors of birds.draw_set(**inputs) by name; from before if `kept` has them."""
     def draw() -> files.Tensors:
         names = ("images", "masks", "labels", "backgrounds")
-        return dict(zip(names, map(torch.as_tensor, birds.draw_set(**inputs, progress=True)), strict=True))
+        drawn = dict(zip(names, map(torch.as_tensor, birds.draw_set(**inputs, progress=True)), strict=True))
+        # Kept as networks take them: a process then maps them into its memory and copies nothing.
+        return {**drawn, "images": drawn["images"].permute(0, 3, 1, 2).contiguous()}
     return kept("drawn", {"dataset": name, **inputs}, draw).tensors if kept else draw()
 
 

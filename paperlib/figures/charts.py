@@ -74,6 +74,23 @@ def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float],
     return figure
 
 
+def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[float, float] | None = None) -> Figure:
+    """Dots, a row per name: values[row][series] are numbers; a colour, shape and height for each series."""
+    series = list(next(iter(values.values())))
+    figure, axis = plt.subplots(figsize=(8, 1.0 + 0.28 * len(values)), layout="constrained")
+    for i, name in enumerate(series):
+        lift = 0.3 * (i - (len(series) - 1) / 2)
+        x, y = zip(*[(x, y + lift) for y, row in enumerate(values.values()) for x in row[name]], strict=True)
+        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name)
+    axis.set(xlabel=xlabel, xlim=limits, ylim=(len(values) - 0.5, -0.5))
+    axis.set_yticks(range(len(values)), list(values))
+    axis.grid(axis="y", color="0.92", zorder=0)
+    axis.tick_params(axis="y", length=0, labelsize=8)
+    figure.legend(loc="outside upper center", ncols=len(series), fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tuple[float, float]],
             default: str = "", errors: dict[str, dict[str, float]] | None = None, joined: bool = False) -> Figure:
     """One choice and its options: a row per option, a panel per measure, a dot per data set.
@@ -110,7 +127,7 @@ def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tu
 
 def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None,
            shared: bool = False) -> Figure:
-    """Means and intervals: found[row][score] is (mean, low, high), if any. A row per name, a panel per label.
+    """Means and intervals: found[row][score] is (mean, low, high), if any; a row per name, a panel for each label.
 
     labels: score -> the text below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
     """
@@ -173,4 +190,28 @@ def prediction(picture, title: str, names, logits) -> Figure:
     right.axvline(0, color="0.3", linewidth=0.8)
     right.margins(x=0.15)
     sns.despine(figure)
+    return figure
+
+
+def plane(Z, y, arrows: dict[str, np.ndarray], squares: np.ndarray, names) -> Figure:
+    """Points Z (n, 2) of classes y in a plane, with a classifier's columns as arrows and centroids (C, 2) as squares.
+
+    arrows: title -> columns (2, C), a panel each, coloured by the class whose logit is largest.
+    """
+    reach = 1.08 * float(max(np.abs(array(x)).max() for x in (Z, *arrows.values())))
+    low = 1.08 * float(min(array(C).min() for C in arrows.values()))
+    steps = np.stack(np.meshgrid(*[np.linspace(low, reach, 300)] * 2), -1)
+    figure, axes = plt.subplots(1, len(arrows), figsize=(4.1 * len(arrows), 4.4), sharex=True, sharey=True,
+                                layout="constrained")
+    for axis, (title, C) in zip(np.atleast_1d(axes), arrows.items(), strict=True):
+        axis.contourf(*steps.transpose(2, 0, 1), (steps @ array(C)).argmax(-1), levels=np.arange(len(names) + 1) - 0.5,
+                      colors=[PALETTE[i] for i in range(len(names))], alpha=0.15)
+        for c, name in enumerate(names):
+            axis.scatter(*array(Z)[array(y) == c].T, s=10, color=PALETTE[c], alpha=0.6, linewidths=0)
+            axis.annotate("", array(C)[:, c], (0, 0), arrowprops={"color": PALETTE[c], "arrowstyle": "-|>", "lw": 2})
+            axis.scatter(*squares[c], s=60, marker="s", color=PALETTE[c], edgecolors="black", label=name, zorder=3)
+        axis.set(title=title, aspect="equal", xlim=(low, reach), ylim=(low, reach), xlabel="$z_1$", ylabel="$z_2$")
+        axis.axhline(0, color="0.3", linewidth=0.8)
+        axis.axvline(0, color="0.3", linewidth=0.8)
+    axis.legend(fontsize=8, loc="lower right")
     return figure

@@ -101,7 +101,7 @@ def number_segment(axis, picture, where: np.ndarray, number: int) -> None:
     if len(cells):
         y, x = cells[np.square(cells - cells.mean(0)).sum(1).argmin()]
         dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
-        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=9, ha="center",
+        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=8, ha="center",
                   va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
 
 
@@ -137,6 +137,23 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
         axes[1, i].set_xlabel(f"mean {array(maps[i]).mean():.2f}", fontsize=8)
     figure.colorbar(image, ax=axes, label=label, shrink=0.42, anchor=(0, 0.1))
+    return figure
+
+
+def beside(picture, maps: dict, label: str, centred: bool = False) -> Figure:
+    """A picture (3, H, W) uint8 and beside it maps (h, w) by their titles, all on one scale, with their means below.
+
+    The scale is about zero; centred: about each map's own mean, higher red, lower blue.
+    """
+    drawn = [array(m) - centred * array(m).mean() for m in maps.values()]
+    limit = max(spread(m) if centred else float(np.abs(m).max()) for m in maps.values())
+    figure, axes = plt.subplots(1, len(maps) + 1, figsize=(2 * len(maps) + 2.8, 2.7), layout="constrained")
+    show(axes[0], picture, "the picture")
+    for axis, title, each, m in zip(axes[1:], maps, maps.values(), drawn, strict=True):
+        image = overlay(axis, picture, m, limit)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel(f"mean {array(each).mean():.2f}", fontsize=8)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15)
     return figure
 
 

@@ -33,8 +33,8 @@ def figure1(picture, columns: list[dict], title: str, names) -> Figure:
     evidence first. names: of all classes.
     """
     target, per_class = int(columns[0]["class"]), len(columns[0]["patches"])
-    figure = plt.figure(figsize=(10, 2.3 + _height(per_class) * len(columns)), layout="constrained")
-    grid = figure.add_gridspec(len(columns) + 1, 1, height_ratios=[2.3] + [_height(per_class)] * len(columns))
+    figure = plt.figure(figsize=(10, 2.5 + _height(per_class) * len(columns)), layout="constrained")
+    grid = figure.add_gridspec(len(columns) + 1, 1, height_ratios=[2.5] + [_height(per_class)] * len(columns))
     head = grid[0].subgridspec(1, len(columns) + 1)
     show(figure.add_subplot(head[0]), picture, title)
     for i, column in enumerate(columns, 1):
@@ -64,17 +64,17 @@ def _height(per_class: int) -> float:
 def _band(figure, cell, picture, column: dict, target: str) -> None:
     """One explainer in Figure 1: map, attribution less its mean, and its prototypes' patches."""
     ids, att, (colours, _) = array(column["predicted"]), array(column["attribution"]), colours_of(column)
-    grid = cell.subgridspec(-(-len(colours) // ACROSS), 2 + ACROSS, width_ratios=[2.4, 2.75] + [1] * ACROSS)
-    left, middle = (figure.add_subplot(grid[:, i]) for i in (0, 1))
+    grid = cell.subgridspec(-(-len(colours) // ACROSS), 3 + ACROSS, width_ratios=[2.4, 2.4, 0.12] + [1] * ACROSS)
+    left, middle, bar = (figure.add_subplot(grid[:, i]) for i in range(3))
     segments(left, picture, ids, colours)
     for number, k in enumerate(colours, 1):
         number_segment(left, picture, ids == k, number)
     left.set_title(f"{column['name']}: concepts of\n{target}", fontsize=9)
     image = overlay(middle, picture, att - att.mean(), spread(att))
     middle.set_title(f"{column['name']}: attribution,\nless its mean {att.mean():.3g}", fontsize=9)
-    figure.colorbar(image, ax=middle, shrink=0.75, aspect=15).ax.tick_params(labelsize=8)
+    figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
     for i, (k, source, box, _) in enumerate(column["patches"]):
-        axis = figure.add_subplot(grid[i // ACROSS, 2 + i % ACROSS])
+        axis = figure.add_subplot(grid[i // ACROSS, 3 + i % ACROSS])
         show(axis, source, f"{i + 1}: {column['shares'][k]:.0%}", colours[k])
         rectangle(axis, box)
 

@@ -13,7 +13,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, ResNet, conv1x1
 
 from paperlib.backbone import Backbone, StructureError, linear_layer
 
@@ -41,13 +41,13 @@ def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: 
           load_weights: bool = True) -> Backbone:
     """A Backbone with n_classes outputs, by name.
 
-    name: one of torchvision's ("resnet34"), or a file and a function of one's own ("nets/mine.py:make_net", called with
-    n_classes). blocks, classifier: may stay empty for the families of ARCHITECTURES. weights: None (random, or what
-    one's own function loads), "imagenet" (torchvision's, downloaded once), or a file of a state dict (.safetensors or
-    .pth), whose classifier is left out where its shape is another. bias: whether the new classifier of a torchvision
-    network has one; False is the paper's (section 2). A network of one's own is taken as it is. load_weights: False
-    gives the structure that `weights` asks for with random weights, and neither downloads nor reads any: for a network
-    that a kept checkpoint fills.
+    name: one of torchvision's ("resnet34"), a narrow one (`narrow_resnet`), or a file and a function of one's own
+    ("nets/mine.py:make_net", called with n_classes). blocks, classifier: may stay empty for the families of
+    ARCHITECTURES. weights: None (random, or what one's own function loads), "imagenet" (torchvision's, downloaded
+    once), or a file of a state dict (.safetensors or .pth), whose classifier is left out where its shape is another.
+    bias: whether the new classifier of a torchvision network has one; False is the paper's (section 2). A network of
+    one's own is taken as it is. load_weights: False gives the structure that `weights` asks for with random weights,
+    and neither downloads nor reads any: for a network that a kept checkpoint fills.
 
     Raises ValueError for an unknown name, a file or function of one's own that does not work, and weights that do not
     fit or hold NaN; StructureError for another structure, and for a network with another number of outputs.
@@ -75,8 +75,9 @@ def _blocks(name: str, blocks: Sequence[str], classifier: str) -> tuple[tuple[st
     family = ((), "")
     if ":" not in name:
         if not NARROW.fullmatch(name) and name not in torchvision.models.list_models(module=torchvision.models):
-            raise ValueError(f"torchvision has no classification network named {name!r}; use one such as resnet34, or "
-                             f"'file.py:function' for one of your own.")
+            raise ValueError(f"torchvision has no classification network named {name!r}; use one such as resnet34, "
+                             f"resnet18_x0_25 (18 or 34, a share of the channels, then if you like _replicate or "
+                             f"_reflect) or 'file.py:function' for one of your own.")
         longest_first = sorted(ARCHITECTURES, key=len, reverse=True)
         family = next((ARCHITECTURES[key] for key in longest_first if name.startswith(key)), family)
     blocks, classifier = tuple(blocks) or family[0], classifier or family[1]
@@ -100,16 +101,15 @@ def narrow_resnet(name: str) -> nn.Module:
     """A ResNet with random weights and fewer channels than torchvision's, by name, as resnet18_x0_5.
 
     x0_5: the share of the channels, in each block and in the stem. replicate: what lies outside of a feature map is its
-    border's value instead of zero. Raises ValueError for another depth.
+    border's value instead of zero; reflect: what lies as far inside of the border.
     """
     depth, share, padding = NARROW.fullmatch(name).groups()
     layers = {"18": [2, 2, 2, 2], "34": [3, 4, 6, 3]}[depth]
     net = ResNet(BasicBlock, layers)
-    widths = [round(64 * float(share.replace("_", ".")) * 2**b) for b in range(4)]
-    net.inplanes = widths[0]
+    widths = [max(1, round(64 * float(share.replace("_", ".")))) * 2**b for b in range(4)]
     net.conv1, net.bn1 = nn.Conv2d(3, widths[0], 7, 2, 3, bias=False), nn.BatchNorm2d(widths[0])
-    for b, width in enumerate(widths):
-        setattr(net, f"layer{b + 1}", net._make_layer(BasicBlock, width, layers[b], stride=1 if b == 0 else 2))
+    for b, (before, width) in enumerate(zip(widths[:1] + widths, widths, strict=False)):
+        setattr(net, f"layer{b + 1}", _residual(before, width, layers[b]))
     net.fc = nn.Linear(widths[-1], 1)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -119,8 +119,17 @@ def narrow_resnet(name: str) -> nn.Module:
     return net
 
 
+def _residual(before: int, width: int, n: int) -> nn.Sequential:
+    """n residual blocks of `width` channels; the first halves the resolution where there were fewer channels before."""
+    stride = 1 if before == width else 2
+    aside = nn.Sequential(conv1x1(before, width, stride), nn.BatchNorm2d(width)) if stride == 2 else None
+    return nn.Sequential(BasicBlock(before, width, stride, aside), *(BasicBlock(width, width) for _ in range(n - 1)))
+
+
 def _torchvision_model(name: str, weights, load_weights: bool) -> nn.Module:
     if NARROW.fullmatch(name):
+        if weights == "imagenet":
+            raise ValueError(f"There are no ImageNet weights for {name!r}; use weights='none', or resnet18.")
         return narrow_resnet(name)
     inception = name in ("googlenet", "inception_v3")  # those whose structure hangs on the weights
     if weights != "imagenet" or not load_weights:

@@ -25,6 +25,7 @@ import os
 import re
 import string
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from paperlib.runs.quantities import ClaimError, Missing, Records, check, check_
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 LEDGER = NOTEBOOKS / "claims.yaml"
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all is text: other loaders take a bare `on` for true
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold here", "not measured in this run"
 # What may hold a digit in a sentence without being a measurement: names, and places in the paper.
 NAMES = re.compile(r"\bB[1-4]+\b|\bK/C\s?=\s?\d+|\b(?:[Ee]q\.|Tables?|Figures?|[Ss]ections?|[Nn]otebooks?|Theorem)"
@@ -56,6 +58,12 @@ class Claim:
     why: str
     where: str = ""
     number: str = ""
+
+
+    @property
+    def cited(self) -> str:
+        """The claim's words, and where they stand with which number."""
+        return f"{self.says} ({': '.join(filter(None, (self.where or 'ours', self.number)))})"
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ def read(path: Path = LEDGER) -> list[Claim]:
 def blocks(path: Path = LEDGER) -> dict[str, dict]:
     """The ledger's blocks {"claims": [...], "numbers": [...]}, by notebook or by file. Raises ClaimError."""
     try:
-        keys = [key.value for key, _ in yaml.compose(path.read_text()).value]
-        found = yaml.load(path.read_text(), yaml.BaseLoader)  # all is text: YAML takes a bare `on` for true
+        keys = [key.value for key, _ in yaml.compose(path.read_text(), LOADER).value]
+        found = yaml.load(path.read_text(), LOADER)
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         raise ClaimError(f"{path.name} is not a ledger in YAML: {' '.join(str(error).split())}.") from error
     for key in keys:
@@ -151,11 +159,18 @@ def _judged(claim: Claim, dataset: str, found: Records) -> Judged:
     return Judged(claim, dataset, HOLDS if formula(claim.holds, names) else FAILS, fill(claim.here, names))
 
 
+def changed(judged: Iterable[Judged], before: Iterable[Judged]) -> list[Judged]:
+    """Of this run's verdicts those that are others than before, where both were measured."""
+    was = {(each.claim.id, each.dataset): each.verdict for each in before}
+    return [each for each in judged
+            if {was.get((each.claim.id, each.dataset), UNMEASURED), each.verdict} == {HOLDS, FAILS}]
+
+
 def summary(judged: Collection[Judged]) -> str:
     """How many claims hold, in one line."""
-    measured = [each for each in judged if each.verdict != UNMEASURED]
-    held, left = sum(each.verdict == HOLDS for each in measured), len(judged) - len(measured)
-    return f"{held} of {len(measured)} claims hold here" + f"; {left} were not measured in this run" * bool(left)
+    count = Counter(each.verdict for each in judged)
+    return f"{count[HOLDS]} of {count[HOLDS] + count[FAILS]} claims hold here" + (
+        f"; {count[UNMEASURED]} were not measured in this run" * bool(count[UNMEASURED]))
 
 
 # What a notebook shows
@@ -204,8 +219,7 @@ def closing(notebook: str, out: str = "", studies: Collection = ()) -> Table:
 
 def ledger(judged: Iterable[Judged]) -> Table:
     """The verdicts as a table: the claim, what was found, whether it holds, and why not."""
-    rows = [[f"{j.claim.says} ({j.claim.where or 'ours'}{': ' * bool(j.claim.number)}{j.claim.number})",
-             j.here, j.verdict, j.why] for j in judged]
+    rows = [[each.claim.cited, each.here, each.verdict, each.why] for each in judged]
     return Table(["claim", "here", "holds?", "why not"], rows)
 
 

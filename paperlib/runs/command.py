@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from paperlib.runs import notebooks, parameters
+from paperlib.runs import notebooks, parameters, upkeep
 from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
-from paperlib.runs.summary import Teller, failed, table
+from paperlib.runs.summary import Teller, failed, ledger, table
 
 MOST_RUNS = 1000
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
@@ -28,14 +28,14 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit status is 0, 1 where something failed, 2 where it cannot be run as typed, or 130."""
     options = parser(folder).parse_args(argv)
     try:
-        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "data": data,
-                "cache": cache}[options.command](options)
+        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "data": upkeep.data,
+                "cache": upkeep.cache}[options.command](options)
     except UsageError as error:
         return _say(f"error: {error}", 2)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         return _say(f"error: {_sentence(error)}", 1)
     except KeyboardInterrupt:
-        return _say("\nstopped; what had finished is kept, the same command goes on from there", 130)
+        return _say("\nstopped; what is done is kept, the same command goes on from there", 130)
 
 
 def _say(sentence: str, status: int) -> int:
@@ -124,10 +124,12 @@ class Plan:
 
 def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     """Run the notebooks; prints a line for each job that is done, and at the end their main numbers."""
-    from paperlib.runs import jobs
+    start, shares, out = time.perf_counter(), _shares(options, folder), _folder_for(options.out)
+    from paperlib.runs import jobs, kernels
 
-    out, plans, start = _folder_for(options.out), _plans(options, folder), time.perf_counter()
-    at_a_time = jobs.how_many(options.jobs)
+    if not options.scheduler:
+        kernels.start(options.threads)
+    plans, at_a_time = _plans(shares, folder, out), jobs.how_many(options.jobs)
     studies = list(dict.fromkeys(study for plan in plans for study in plan.studies))
     lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
     if lacks:
@@ -144,7 +146,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
             teller.job(each)
     results = [kept.get(plan.name) or _result(done[plan.name]) for plan in plans]
     seconds, fine = time.perf_counter() - start, not any(failed(each) for each in done.values())
-    print("", table(results, [done[name] for name in graph if name not in {plan.name for plan in todo}], seconds), "",
+    others = [each for name, each in done.items() if name not in {plan.name for plan in todo}]
+    print("", table(results, others, seconds, teller.memory), "",
           f"figures: {out}", f"executed notebooks: {out / 'executed'} (.ipynb and .html)", sep="\n")
     if fine:
         _report(plans, out, {**{result.name: result.seconds for result in results}, "this call": seconds})
@@ -161,27 +164,29 @@ def _folder_for(out: str) -> Path:
     return path
 
 
-def _plans(options: argparse.Namespace, folder: Path) -> list[Plan]:
-    """What was asked for, checked: nothing is computed yet. Raises UsageError."""
+def _shares(options: argparse.Namespace, folder: Path) -> dict[Path, dict]:
+    """The .py of each notebook that was asked for and the parameters to give to it, checked. Raises UsageError."""
     given = parameters.pairs(["train_anew=true"] * options.train + options.settings)
     if options.data_root:
-        given["data_root"] = options.data_root
-        _refuse_no_folder(options.data_root)
+        given["data_root"] = parameters.check_folder(options.data_root)
     for word, value, least in (("--jobs", options.jobs, 0), ("--threads", options.threads, 1)):
         if not least <= value <= 10_000:
             raise UsageError(f"{word} is {value}; give {least} or more.")
     try:
         shares = parameters.choose(given, options.profile, options.only, folder, options.all)
-        paths, out, known = parameters.select(options.only, folder, options.all), _folder_for(options.out), {}
-        executed = {name: out / "executed" / path.parent.relative_to(folder) for name, path in paths.items()}
-        return [_plan(path, {**shares[name], "out": str(out)}, executed[name], known) for name, path in paths.items()]
+    except ValueError as error:  # a profile that is wrong
+        raise UsageError(_sentence(error)) from error
+    return {path: shares[name] for name, path in parameters.select(options.only, folder, options.all).items()}
+
+
+def _plans(shares: dict[Path, dict], folder: Path, out: Path) -> list[Plan]:
+    """What was asked for, and the studies that it comes to: nothing is computed yet. Raises UsageError."""
+    known: dict = {}
+    try:
+        return [_plan(path, {**share, "out": str(out)}, out / "executed" / path.parent.relative_to(folder), known)
+                for path, share in shares.items()]
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(_sentence(error)) from error
-
-
-def _refuse_no_folder(root: str) -> None:
-    if not Path(root).expanduser().is_dir():
-        raise UsageError(f"There is no folder {root}; give the one that holds the data as --data-root.")
 
 
 def _plan(path: Path, share: dict, executed: Path, known: dict) -> Plan:
@@ -243,16 +248,15 @@ def _result(done) -> Result:
 
 
 def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None:
-    """Writes the report where tables of means were shown, and says where."""
+    """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
     from paperlib.runs import report
 
-    studies = dict.fromkeys(study for plan in plans if notebooks.MEANS in plan.text for study in plan.studies)
-    if studies:
-        path = report.write(out, {study.dataset: study.settings()["checkpoint"] for study in studies}, seconds)
-        print(f"the paper's numbers beside these: {path} (and .html, .json)")
-
-
-# networks, data and cache
+    networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
+    tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
+              for study in plan.studies}
+    run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
+    path = report.write(out, tables, seconds, run)
+    print("", ledger(run), f"all claims, and the paper's numbers beside these: {path} (and .html, .json)", sep="\n")
 
 
 def networks(options: argparse.Namespace) -> int:
@@ -260,52 +264,3 @@ def networks(options: argparse.Namespace) -> int:
     from paperlib.runs import retrain
 
     return retrain.main(options)
-
-
-def data(options: argparse.Namespace) -> int:
-    """Fetch or check one data set, and print what it is. Raises UsageError, or DataError where it cannot be had."""
-    from paperlib.datasets import cub, downloads, inventory, load
-    from paperlib.runs import store
-
-    if options.name not in load.LOADERS:
-        raise UsageError(load.unknown(options.name))
-    for flag in ("allow_subset", "segmentations"):
-        if getattr(options, flag) and options.name != "cub200":
-            raise UsageError(f"--{flag.replace('_', '-')} goes with cub200 only.")
-    if options.check and options.segmentations:
-        raise UsageError("--check downloads nothing; leave it out to fetch the segmentations.")
-    if options.data_root:
-        _refuse_no_folder(options.data_root)
-    try:
-        print(inventory.take(options.name, options.data_root, options.allow_subset, not options.check, kept=store.kept))
-        if options.segmentations:
-            place = load.find("cub200", options.data_root)
-            print(f"  outlines  {downloads.obtain(cub.SEGMENTATIONS, place)}")
-    except KeyboardInterrupt:
-        return _say("\nstopped; what was downloaded is kept, the same command goes on from there", 130)
-    return 0
-
-
-def cache(options: argparse.Namespace) -> int:
-    """List what the cache holds by kind; with --prune, remove what is of no use any more."""
-    from paperlib.datasets.inventory import human
-    from paperlib.runs import store
-
-    found, now = store.entries(), time.time()
-    if options.prune:
-        gone = [entry for entry in found if _of_no_use(entry, (now - entry.made) / 86_400, options)]
-        for entry in gone:
-            store.remove(entry)
-        print(f"removed {len(gone)} of {len(found)}, {human(sum(entry.bytes for entry in gone))}")
-        found = [entry for entry in found if entry not in gone]
-    print(f"{store.folder()}: {human(sum(entry.bytes for entry in found))}")
-    for kind in sorted({entry.kind for entry in found}):
-        mine = [entry for entry in found if entry.kind == kind]
-        newest = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(entry.made for entry in mine)))
-        print(f"  {kind:<18} {len(mine):>5}  {human(sum(entry.bytes for entry in mine)):>9}  newest {newest}"
-              f"  {sum(not entry.current for entry in mine)} of no use any more")
-    return 0
-
-
-def _of_no_use(entry, days: float, options: argparse.Namespace) -> bool:
-    return (not entry.current and days >= options.keep_days) or (options.older is not None and days > options.older)

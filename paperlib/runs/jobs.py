@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import tempfile
 import threading
@@ -20,22 +19,24 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from graphlib import TopologicalSorter
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from zlib import crc32
 
 from paperlib import progress
+from paperlib.runs import kernels
 
 MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
 PATIENCE = 20  # seconds to wait for a scheduler's answer
 ATTEMPTS = 2  # a job whose process dies is begun once more
 DIED = "its process died, as it does when memory runs out; fewer --jobs need less of it"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Of Dask. A job may keep its process busy for long. Jobs wait with the scheduler until a process is free. It never
 # gives up a job: those that merely waited beside one that dies are not to blame.
 SETTINGS = {"distributed.scheduler.worker-ttl": None, "distributed.scheduler.allowed-failures": 10**6,
             "distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.rootish-taskgroup": 10**6,
             "distributed.scheduler.rootish-taskgroup-dependencies": 10**6, "distributed.worker.profile.enabled": False,
+            "distributed.worker.multiprocessing-method": "forkserver" if kernels.FORKS else "spawn",
+            "distributed.worker.daemon": False,  # a daemon may not fork kernels
             # Dask's processes give freed memory back at once, and torch asks for it again at every step.
             "distributed.nanny.pre-spawn-environ": {}}
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # what a process does first
@@ -136,15 +137,26 @@ def run(graph: Mapping[str, Job], jobs: int = 1, threads: int = 1, scheduler: st
             futures[name] = client.submit(_on_a_worker, graph[name], threads, _cache(), topic, attempts, *needed,
                                           key=(topic, name), priority=urgency[name])
             futures[name].add_done_callback(partial(lambda name, future: heard.put(name), name))
-        shares, left, start = dict.fromkeys(order, 0.0), len(order), perf_counter()
+        shares, begun, left, start = dict.fromkeys(order, 0.0), {}, len(order), perf_counter()
         while left:
-            word = heard.get()
-            name, share = (word, 1.0) if isinstance(word, str) else word
-            shares[name] = max(shares[name], share)
+            word, now = _next(heard), perf_counter()
+            for name in begun:  # between the words of a job, and in those that have none, the clock goes on
+                shares[name] = max(shares[name], min(0.9, (now - begun[name]) / graph[name].cost))
             if isinstance(word, str):
-                left -= 1
-                yield _outcome(graph[name], futures[name])
-            told(*_time_left(graph, shares, perf_counter() - start))
+                shares[word], left = 1.0, left - 1
+                yield _outcome(graph[word], futures[word])
+            elif word:
+                shares[word[0]] = max(shares[word[0]], word[1])
+                begun.setdefault(word[0], now)
+            told(*_time_left(graph, shares, now - start))
+
+
+def _next(heard: SimpleQueue) -> str | tuple[str, float] | None:
+    """The next word: the name of a job that is done, or (name, share) of one at work; None after a silent second."""
+    try:
+        return heard.get(timeout=1)
+    except Empty:
+        return None
 
 
 def _urgency(graph: Mapping[str, Job], order: list[str]) -> dict[str, int]:
@@ -175,12 +187,13 @@ def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, 
 
     worker = get_worker()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is stopped would leave behind
-    os.environ.update(dict.fromkeys(THREADS, str(threads)), PAPERLIB_CACHE=cache)
+    os.environ.update(kernels.numbers(threads), PAPERLIB_CACHE=cache)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     with _attempt(attempts, job.name) as before:
         if before == ATTEMPTS:
             return Done(job.name, job.title, error=DIED)
+        worker.log_event(topic, (job.name, 0.0))
         return do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
 
 
@@ -233,15 +246,15 @@ def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
             yield client, ""
         return
     with tempfile.TemporaryDirectory() as scratch, dask.config.set(SETTINGS):
-        with _ignoring_ctrl_c():  # which a terminal sends to all processes; stopping them is for this one
+        with kernels.ignoring_ctrl_c():  # which a terminal sends to all processes; stopping them is for this one
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", memory_limit=0,
                                    dashboard_address="127.0.0.1:0", local_directory=scratch, preload=[DEAF],
-                                   silence_logs=logging.CRITICAL, env=dict.fromkeys(THREADS, str(threads)))
+                                   silence_logs=logging.CRITICAL, env=kernels.numbers(threads))
         try:
             with Client(cluster) as client:
                 yield client, scratch
         finally:
-            with _ignoring_ctrl_c():
+            with kernels.ignoring_ctrl_c():
                 cluster.sync(_stop, list(cluster.workers.values()))
                 cluster.close()
 
@@ -249,16 +262,3 @@ def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
 async def _stop(nannies: list) -> None:
     """Ends the processes, two seconds after they are asked to if they are busy."""
     await asyncio.gather(*(nanny.close(timeout=2) for nanny in nannies))
-
-
-@contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """SIGINT is ignored meanwhile, and by the processes that start meanwhile for all their life."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

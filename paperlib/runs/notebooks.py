@@ -8,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +55,14 @@ def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Colle
     """Changes with all that a finished notebook depends on: then it is stale.
 
     That is its text, its parameters, the settings (`values`) that they come to, the fingerprints of its data sets'
-    `pictures`, the package's code, the networks that ship, the versions of libraries, the folder it writes to, and
-    each file that is named.
+    `pictures`, the package's code, the ledger of claims, the networks that ship, the versions of libraries, the folder
+    it writes to, and each file that is named.
     """
     from paperlib.datasets import files
     from paperlib.runs import shipped
 
     code = [path.read_bytes() for path in sorted(Path(paperlib.__file__).parent.rglob("*.py"))]
+    code += [(NOTEBOOKS / "claims.yaml").read_bytes()]  # which a notebook opens and closes with
     code += [card.read_bytes() for card in sorted(shipped.folder().glob("*.json"))]  # which networks there are
     texts = [value for value in values.values() if isinstance(value, str)]
     named = [Path(path).expanduser() for value in texts for path in (value, value.rsplit(":", 1)[0])]
@@ -95,6 +94,7 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
     import papermill
 
     from paperlib.datasets import files
+    from paperlib.runs import kernels
 
     if before := finished(name, mark, folder):
         return before
@@ -103,14 +103,15 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
     final, failed, start = folder / f"{name}.ipynb", folder / f"{name}.failed.ipynb", time.perf_counter()
     for old in (final, failed, folder / f"{name}.html"):
         old.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, _environment(TQDM_DISABLE="1"):
+    with tempfile.TemporaryDirectory() as scratch, kernels.environment(TQDM_DISABLE="1"):
         source, running = Path(scratch, "source.ipynb"), Path(scratch, f"{name}.ipynb")
         nbformat.write(jupytext.reads(text, fmt="py:percent"), source)
         try:
             # The kernel's own warnings are not the reader's concern.
             papermill.execute_notebook(
                 source, running, dict(parameters), kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
-                progress_bar=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
+                progress_bar=False, kernel_manager_class=kernels.manager(),
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
         except papermill.PapermillExecutionError as error:
             _move(running, failed)
             what = (f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: "
@@ -126,18 +127,6 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
     with files.written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({**result.__dict__, "fingerprint": mark}, indent=1))
     return result
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Environment variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _move(path: Path, final: Path) -> None:
@@ -174,9 +163,8 @@ def headline(notebook) -> str:
 
 
 def slowest(notebook) -> str:
-    """The cell that took longest, by its first line, and its seconds."""
-    def seconds(cell):
-        return cell.metadata.get("papermill", {}).get("duration") or 0.0
-    cells = (c for c in notebook.cells if c.cell_type == "code" and c.source.strip())
-    cell = max(cells, key=seconds, default=None)
-    return f"{seconds(cell):.0f} s in `{cell.source.strip().splitlines()[0][:60]}`" if cell else ""
+    """The cell that took longest, by the number that stands before it, and its seconds; "" for none of a second."""
+    cells = [(cell.metadata.get("papermill", {}).get("duration") or 0.0, cell.execution_count)
+             for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
+    seconds, number = max(cells, default=(0.0, 0))
+    return f"{seconds:.0f} s in cell [{number}]" if seconds >= 1 else ""

@@ -75,6 +75,13 @@ def pairs(items: Collection[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 
 
+def check_folder(root: str) -> str:
+    """The folder given as --data-root. Raises UsageError where there is none."""
+    if not Path(root).expanduser().is_dir():
+        raise UsageError(f"There is no folder {root}; give the one that holds the data as --data-root.")
+    return root
+
+
 def typed(name: str, value: object, default: object) -> object:
     """`value` as the type of the parameter's default; a text, as `--set` gives it, is read. Raises UsageError."""
     kind = type(default)

@@ -125,8 +125,8 @@ def check_formula(text: str, names: Collection[str]) -> None:
     try:
         formula(text, dict.fromkeys(names, 1.0))
     except (SyntaxError, ClaimError) as error:
-        raise ClaimError(f"cannot be judged by `{text}` ({error}); use names of its quantities, numbers, + - * /, "
-                         f"comparisons, and, or, {', '.join(FUNCTIONS)}") from error
+        raise ClaimError(f"cannot be judged by `{str(text).strip()}` ({error}); use names of its quantities, numbers, "
+                         f"+ - * /, comparisons, and, or, {', '.join(FUNCTIONS)}") from error
 
 
 def formula(text: str, names: Mapping):

@@ -1,4 +1,4 @@
-"""The report that ends a run: each cell of Tables 1 and 2 beside the published one, with a verdict or why not.
+"""The report that ends a run: which claims hold in it, its numbers beside the published run's, and the paper's tables.
 
 It reads what the notebooks kept beside their figures, and measures nothing itself.
 """
@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import torch
 from paperlib.datasets import files
 from paperlib.measures import TABLE1, TABLE2
 from paperlib.networks.training import RECIPES, device
+from paperlib.runs import claims, published, quantities
 from paperlib.runs.tables import write_tables
 
 TABLES = {"table1": ("Table 1: average cosines", ("class", "out"), TABLE1),
@@ -38,6 +40,30 @@ FIGURES = {
     "figure2": "Figure 2 of the paper is a UMAP of CUB-200's sparrows: the classifier's columns, raw (crosses) and "
                "rescaled (triangles), \"are dispersed and rarely near their respective class\"; KMEx's prototypes "
                "(squares) \"lie within their respective clusters\"."}
+
+
+APART = "not comparable: "
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's claims as judged, and its numbers beside those of the published run, whose claims are `before`."""
+
+    judged: list[claims.Judged]
+    before: list[claims.Judged]
+    compared: published.Comparison
+
+    @classmethod
+    def read(cls, folder: Path, networks: Collection[str] = (), notebooks: Collection[str] = ()) -> Run:
+        """The run whose .json files lie in `folder`: of `networks` (checkpoints) and `notebooks` (numbers), or all."""
+        ledger = [claim for claim in claims.read() if not notebooks or claim.notebook in notebooks]
+        found, before = quantities.records(folder, networks), published.published()
+        return cls(claims.judge(ledger, found), claims.judge(ledger, before), published.compare(found, before))
+
+    def unlike(self) -> list[str]:
+        """What is not as in the published run: verdicts, numbers, versions, settings; a line each."""
+        return [f"Other verdict than in the published run: {each.verdict}: {each.claim.says} ({each.dataset})."
+                for each in claims.changed(self.judged, self.before)] + self.compared.lines()
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ def verdict(which: str, difference: float | None, sd: float, n: int, reasons: li
     if difference is None and not reasons:
         reasons = ["the paper has no such row"]
     if reasons:
-        return "not comparable: " + "; ".join(reasons)
+        return APART + "; ".join(reasons)
     return "within tolerance" if abs(difference) <= TOLERANCE[which] + 2 * sd / n**0.5 else "off"
 
 
@@ -167,31 +193,49 @@ def number(value: float | None, which: str, sign: str = "") -> str:
 
 
 def table(which: str, found: list[Cell]) -> list[str]:
-    """The Markdown rows of one table."""
-    lines = ["| data | row | | published | ours | sd | n | difference | verdict |", "|" + "---|" * 9]
+    """The Markdown of one table: a row for each number that can be compared, a line for the others of each reason."""
+    lines, left = ["| data | row | | published | ours | sd | n | difference | verdict |", "|" + "---|" * 9], {}
     for cell in found:
-        if cell.table == which:
-            gap = number(cell.difference, which, "+")
-            sd = number(cell.sd, which) if cell.n > 1 else ""
-            lines.append(f"| {cell.dataset} | {cell.row} | {cell.column} | {number(cell.published, which)} | "
-                         f"{number(cell.mean, which)} | {sd} | {cell.n} | {gap} | {cell.verdict} |")
-    return lines
+        if cell.verdict.startswith(APART):
+            left.setdefault(cell.verdict.removeprefix(APART), []).append(cell)
+            continue
+        sd = number(cell.sd, which) if cell.n > 1 else ""
+        lines.append(f"| {cell.dataset} | {cell.row} | {cell.column} | {number(cell.published, which)} | "
+                     f"{number(cell.mean, which)} | {sd} | {cell.n} | {number(cell.difference, which, '+')} | "
+                     f"{cell.verdict} |")
+    rows = lines if len(lines) > 2 else []
+    return [*rows, "", *(f"Not compared with the paper: {len(cells)} numbers "
+                         f"({', '.join(dict.fromkeys(cell.dataset for cell in cells))}): {reason}.\n"
+                         for reason, cells in left.items())]
 
 
-def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, seconds: dict[str, float]) -> str:
-    """The report as Markdown, its figures linked."""
-    judged = [cell for cell in found if not cell.verdict.startswith("not comparable")]
+def ledger(run: Run, folder: Path) -> list[str]:
+    """The report's first page as Markdown: the claims, and this run's numbers beside the published run's."""
+    lines = [f"# {claims.summary(run.judged)}", ""]
+    lines += ["| notebook | claim | here | holds? | why not |", "|---|---|---|---|---|"]
+    for each in run.judged:
+        page = next((Path(folder) / "executed").rglob(f"{each.claim.notebook}_*.html"), None)
+        link = f"[{each.claim.notebook}]({page.relative_to(folder).as_posix()})" if page else each.claim.notebook
+        words = [each.claim.cited, each.here, each.verdict, each.why]
+        lines.append(f"| {link} | " + " | ".join(word.replace("|", "\\|") for word in words) + " |")
+    lines += ["", f"# {run.compared.summary()}", "", f"Tolerances: {published.tolerances()}.", ""]
+    return [*lines, *(f"- {line}" for line in run.unlike()), ""]
+
+
+def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, seconds: dict[str, float],
+             run: Run) -> str:
+    """The report as Markdown, its figures and notebooks linked."""
+    judged = [cell for cell in found if not cell.verdict.startswith(APART)]
     close = sum(cell.verdict == "within tolerance" for cell in judged)
-    judgement = (f"{len(judged)} can be compared with a published one, and {close} of these are within tolerance."
-                 if judged else "none can be compared with a published one; the verdicts say why.")
-    lines = ["# The paper's tables and ours", "", f"Of {len(found)} numbers, {judgement}", "",
+    lines = [*ledger(run, folder), "# The paper's tables and ours", "",
+             f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance. All "
+             "numbers of this run are in [README.md](README.md).", "",
              f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
              f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
-             "over n runs, each trained from its own seed. Where conditions differ from the paper's, the verdict says "
-             "so, and the difference is only for orientation.", ""]
+             "over n runs, each trained from its own seed.", ""]
     for which, (title, _, _) in TABLES.items():
-        rows = table(which, found) if any(cell.table == which for cell in found) else ["Not run."]
-        lines += [f"## {title}", "", *rows, ""]
+        mine = [cell for cell in found if cell.table == which]
+        lines += [f"## {title}", "", *(table(which, mine) if mine else ["Not run."]), ""]
     lines += [*missing, ""] if missing else []
     for name, words in FIGURES.items():
         pictures = [Path(folder) / f"{name}_{dataset}.png" for dataset in facts["data sets"]]
@@ -219,16 +263,22 @@ def page(text: str, folder: Path) -> str:
         path = Path(folder) / html.unescape(match.group(1))
         return f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"'
     body = re.sub(r'src="([^":]+\.png)"', embedded, body)
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>The paper\'s tables and ours</title>'
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>What holds here</title>'
             f"<style>{STYLE}</style></head><body>\n{body}</body></html>\n")
 
 
-def write(folder: Path, checkpoints: dict[str, str], seconds: dict[str, float]) -> Path:
-    """Write report.md, report.html and report.json into `folder`, and its tables' README.md; returns the first."""
-    found, missing = collect(folder, checkpoints)
+def write(folder: Path, checkpoints: dict[str, str], seconds: dict[str, float], run: Run | None = None) -> Path:
+    """Write report.md, report.html and report.json into `folder`, and its tables' README.md; returns the first.
+
+    checkpoints: the first run's, by data set, of those that Tables 1 and 2 were made for.
+    """
+    (found, missing), run = collect(folder, checkpoints), run or Run.read(folder)
     facts = {"data sets": list(checkpoints), "commit": commit(), **machine(), **files.versions()}
-    text = markdown(found, missing, folder, facts, seconds)
-    record = {"cells": [asdict(cell) for cell in found], "missing": missing, **facts, "seconds": seconds}
+    text = markdown(found, missing, folder, facts, seconds, run)
+    record = {"claims": [{"id": each.claim.id, "on": each.dataset, "verdict": each.verdict, "here": each.here}
+                         for each in run.judged],
+              "unlike the published run": run.unlike(), "cells": [asdict(cell) for cell in found],
+              "missing": missing, **facts, "seconds": seconds}
     for suffix, content in {".json": json.dumps(record, indent=1) + "\n", ".html": page(text, folder),
                             ".md": text}.items():
         with files.written_whole(Path(folder) / f"report{suffix}") as temporary:

@@ -160,8 +160,12 @@ def accuracy(study: Settings, what: str, model: torch.nn.Module, weights: str, s
 
 def protopnet(study: Settings) -> store.Kept:
     """The weights of ProtoPNet (section 4) with the study's K/C, shipped or trained; as `checkpoint`."""
-    return (shipped.found(study, "protopnet", _protopnet(study), lambda: unfilled_protopnet(study).state_dict())
-            or train_protopnet(study))
+    return shipped_protopnet(study) or train_protopnet(study)
+
+
+def shipped_protopnet(study: Settings) -> store.Kept | None:
+    """The weights that ship for exactly this study's ProtoPNet, if any do."""
+    return shipped.found(study, "protopnet", _protopnet(study), lambda: unfilled_protopnet(study).state_dict())
 
 
 def _protopnet(study):

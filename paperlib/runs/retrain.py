@@ -22,7 +22,9 @@ from paperlib.runs.summary import Teller
 # Notebook 08 chooses a penalty on validation pictures, with networks that have not seen them.
 SHIPPED = {"birds": (5, 3), "digits": (5, 3), "shortcut": (3, 0), "sparrows": (3, 0)}
 CHOOSING = {"birds": 1}
+ZERO_PADDED = "resnet18_x0_25"  # the twin of the first network in notebook 06: the same but for its padding
 TRAIN = {"cnn": results.train_cnn, "protopnet": results.train_protopnet}
+SHIPS = {"cnn": results.shipped_cnn, "protopnet": results.shipped_protopnet}
 
 
 def networks() -> dict[str, tuple[Study, str]]:
@@ -31,18 +33,20 @@ def networks() -> dict[str, tuple[Study, str]]:
              for kind, n in zip(shipped.KINDS, counts, strict=True) for seed in range(n)]
     asked += [(Study.of_profile(dataset=dataset, seed=seed, choosing=True), "cnn")
               for dataset, n in CHOOSING.items() for seed in range(n)]
+    asked += [(Study.of_profile(dataset="birds", backbone=ZERO_PADDED), "cnn")]
     return {shipped.name(study, kind): (study, kind) for study, kind in asked}
 
 
 def main(options: argparse.Namespace) -> int:
     """Train the networks that were asked for into a folder, and compare them with those before; 1 if one failed.
 
-    Raises ValueError for a name that does not begin any network's.
+    In a folder of one's own, what is there already and fits is left as it is. Raises ValueError for a name that does
+    not begin any network's.
     """
     out = Path(options.out).expanduser().resolve() if options.out else shipped.folder()
     out.mkdir(parents=True, exist_ok=True)
     chosen = select(options.only, networks())
-    before, graph, failed = shipped.cards(shipped.folder()), jobs_for(chosen, out), []
+    before, graph, failed = shipped.cards(shipped.folder()), jobs_for(chosen, out, out == shipped.folder()), []
     teller = Teller(len(graph))
     with closing(jobs.run(graph, jobs.how_many(options.jobs), told=teller.share)) as run:
         for done in run:
@@ -64,31 +68,34 @@ def select(only: list[str], known: Mapping[str, tuple[Study, str]]) -> dict[str,
     return {name: each for name, each in known.items() if name in wanted}
 
 
-def jobs_for(chosen: Mapping[str, tuple[Study, str]], out: Path) -> dict[str, jobs.Job]:
+def jobs_for(chosen: Mapping[str, tuple[Study, str]], out: Path, again: bool) -> dict[str, jobs.Job]:
     """A job for each network; a ProtoPNet starts from the CNN in `out`, as a study does that loads both."""
     found, costs = {}, {}
     for name, (study, kind) in chosen.items():
         group, cnn = name.rsplit("-", 1)[0], name.replace("protopnet", "cnn")
         if group not in costs:  # a copy, for a study that has looked at its data would carry them to each process
             costs[group] = replace(study, train_anew=True).cost("network" if kind == "cnn" else "protopnet")
-        found[name] = jobs.Job(name, name, tuple({cnn} - {name}), costs[group], partial(make, study, kind, out))
+        found[name] = jobs.Job(name, name, tuple({cnn} - {name}), costs[group], partial(make, study, kind, out, again))
     return found
 
 
-def make(study: Study, kind: str, out: Path) -> None:
+def make(study: Study, kind: str, out: Path, again: bool = True) -> None:
     """Train a network, write its weights in 16 bits and its card, and measure it as whoever loads it finds it.
 
-    The weights in 32 bits stay in the cache, so that what is stopped between goes on from there.
+    again: also where the folder holds just this network, whole. The weights in 32 bits stay in the cache, so that what
+    is stopped between goes on from there.
     """
     with shipped.taken_from(out):
         file = shipped.path(study, kind)
+        if not again and (there := SHIPS[kind](study)) and "accuracy" in there.manifest:
+            return
         tensors, manifest = TRAIN[kind](replace(study, train_anew=kind == "cnn"))
         shorter = {word: manifest[word] for word in ("kind", "inputs", "start", "training") if word in manifest}
         card = {**shorter, "processor": processor(), "threads": torch.get_num_threads()}
         files.save(file, shipped.halved(tensors), card)
-        again = replace(study)
-        found = again.manifest if kind == "cnn" else again.protopnet_manifest
-        if found["sha256"] != json.loads(file.with_suffix(".json").read_text())["sha256"]:
+        user = replace(study)
+        found = user.manifest if kind == "cnn" else user.protopnet_manifest
+        if found["sha256"] != files.sha256(file):
             raise RuntimeError(f"{file.stem} was written, but a study that asks for it does not find it.")
         with files.written_whole(file.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,11 +1,15 @@
 """The words of a run: a line for each job, how far it has come, and the table at its end."""
 from __future__ import annotations
 
+import math
 import sys
+import textwrap
 import time
 from collections.abc import Iterable
 
 from paperlib.runs.notebooks import Result
+
+MOST = 12  # lines on what differs from the published run
 
 
 def failed(done) -> bool:
@@ -21,11 +25,13 @@ class Teller:
 
     def __init__(self, n: int):
         self.n, self.told, self.said, self.start, self.last = n, 0, set(), time.perf_counter(), 0.0
-        self.in_place = sys.stdout.isatty()
+        self.in_place, self.memory, self.looked = sys.stdout.isatty(), 0, -math.inf
 
     def share(self, share: float, left: float) -> None:
         """The share of all work that is done, 0 to 1, and the seconds that are left."""
         elapsed = time.perf_counter() - self.start
+        if elapsed - self.looked > 3:
+            self.memory, self.looked = max(self.memory, memory()), elapsed
         if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
             return
         self.last, words = elapsed, f"{share:.0%} done" + (f", {duration(left)} left" if share > 0.05 else "")
@@ -42,6 +48,20 @@ class Teller:
         print(f"\r{'':<40}\r" * self.in_place + "\n".join(lines), flush=True)
 
 
+def memory() -> int:
+    """Bytes that this process and those that it started hold; what several hold together counts once, on Linux."""
+    import psutil
+
+    total, me = 0, psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            found = process.memory_full_info()
+            total += getattr(found, "pss", found.uss)
+        except psutil.Error:  # it has ended meanwhile
+            pass
+    return total
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: "about 3 min"."""
     if seconds < 90:
@@ -49,8 +69,9 @@ def duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
-def table(results: Iterable[Result], others: Iterable, seconds: float) -> str:
-    """The end of a run: each other job's seconds, then each notebook's, with its main numbers and slowest cell."""
+def table(results: Iterable[Result], others: Iterable, seconds: float, memory: int = 0) -> str:
+    """The end of a run: each other job's seconds, in the order in which they ended, then each notebook's with its main
+    numbers and slowest cell, then the whole run's, with the most memory in bytes that it had at once (0: unknown)."""
     results, others = list(results), list(others)
     width = max([len(each.name) for each in results] + [len(each.title) for each in others] + [8])
     lines = [f"{'job':<{width}}  seconds"] if others else []
@@ -58,10 +79,23 @@ def table(results: Iterable[Result], others: Iterable, seconds: float) -> str:
     lines += [f"{'notebook':<{width}}  seconds  main numbers"]
     for r in results:
         main = (r.error and f"FAILED: {r.error}") or r.headline or "-"
-        rows = main.splitlines() + ([f"(longest: {r.slowest})"] if r.slowest else [])
+        rows = main.splitlines() + ([f"({r.slowest})"] if r.slowest else [])
         lines.append(f"{r.name:<{width}}  {r.seconds:>7.0f}{' *' if r.status == 'kept' else '  '}{rows[0]}")
         lines += [" " * (width + 11) + row for row in rows[1:]]
-    lines.append(f"{'all':<{width}}  {seconds:>7.0f}")
+    most = f"  at most {memory / 2**30:.1f} GiB of memory" if memory else ""
+    lines.append(f"{'all':<{width}}  {seconds:>7.0f}{most}")
     if any(r.status == "kept" for r in results):
         lines.append("* finished before with the same text and parameters; --again runs it anew")
     return "\n".join(lines)
+
+
+def ledger(run) -> str:
+    """What this run (a `report.Run`) says: how many claims hold and which do not, and how near the published run is."""
+    from paperlib.runs import claims
+
+    unlike = run.unlike()
+    lines = [claims.summary(run.judged), *(f"- {each.claim.notebook} {each.claim.says}: {each.verdict}. {each.here} "
+                                           f"{each.why}" for each in run.judged if each.verdict == claims.FAILS),
+             run.compared.summary(), *(f"- {line}" for line in unlike[:MOST]),
+             *(f"- and {len(unlike) - MOST} more lines in the report" for _ in unlike[MOST:MOST + 1])]
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, 110, subsequent_indent="  "))

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from paperlib.datasets import files
 from paperlib.measures import TABLE1, TABLE2, over_runs
+from paperlib.runs import claims, quantities
 
 Records = list[tuple[str, dict]]  # the file's name, and {"numbers", "settings", ...}
 # What `make notebooks` does not measure, kept from runs on other data or with other profiles: {"how", "records"}.
@@ -47,7 +49,7 @@ of validation pictures, a fifth of the training pictures, and of a network train
     ("Boxes from maps (notebook 09)", "saliency", "boxes", """
 Overlap (IoU) of a map's box with the bird's, and the share of pictures where it is a half or more."""),
     ("A planted shortcut: accuracy (notebook 10)", "shortcut", "accuracy", """
-A network that learns species by their background, beside two honest ones."""),
+Networks that learn species by their background, beside honest ones: means over the networks of each kind."""),
     ("A planted shortcut: concepts (notebook 10)", "shortcut", "votes", """
 Share of a map's cells that vote for a species of the picture's background."""))
 
@@ -61,8 +63,8 @@ def write_tables(folder: Path | str) -> Path:
 
 
 def text(folder: Path) -> str:
-    """The page as Markdown; a section whose numbers are not in `folder` is left out."""
-    lines, told = [HEAD, ""], {}
+    """The page as Markdown: the claims, then the tables; a section whose numbers are not in `folder` is left out."""
+    lines, told = [HEAD, "", *ledger(claims.judge(claims.read(), quantities.records(folder)))], {}
     for title, stem, pointer, words in SECTIONS:
         found = records(folder, stem, pointer)
         lines += [f"## {title}\n{words}", ""] if found else []
@@ -72,6 +74,15 @@ def text(folder: Path) -> str:
     once = [f"- `{name}`: {json.loads((folder / name).read_text())['how']}" for name in COLLECTIONS
             if (folder / name).is_file()]
     return "\n".join(lines + (["## Measured once", "", *once] if once else [])).rstrip() + "\n"
+
+
+def ledger(judged: Iterable[claims.Judged]) -> list[str]:
+    """The claims that were measured, as Markdown: their words, what was found, whether they hold, and why not."""
+    measured = [each for each in judged if each.verdict != claims.UNMEASURED]
+    rows = [[each.claim.notebook, each.claim.cited, each.here, each.verdict, each.why] for each in measured]
+    lines = ["| " + " | ".join(word.replace("|", "\\|") for word in row) + " |"
+             for row in (["", "claim", "here", "holds?", "why not"], ["---"] * 5, *rows)]
+    return ["## Claims", "", f"{claims.summary(measured)}.", "", *lines, ""] if measured else []
 
 
 def tables(stem: str, pointer: str, found: Records) -> list[tuple[dict, Records]]:

@@ -73,9 +73,35 @@ def pictures(n: int = 3, size: int = 64) -> torch.Tensor:
 
 # By name
 
-def test_unknown_name():
-    with pytest.raises(ValueError, match="no classification network named 'resnet19'; use one such as resnet34"):
-        build("resnet19", 3)
+@pytest.mark.parametrize("name", ["resnet19", "resnet50_x0_5", "resnet18_x0", "resnet18_x0_5_zeros"])
+def test_unknown_name(name):
+    with pytest.raises(ValueError, match=f"named '{name}'; use one such as resnet34, resnet18_x0_25 .18 or 34"):
+        build(name, 3)
+
+
+def test_narrow_resnet_of_all_channels_is_torchvisions():
+    wide, narrow = torchvision.models.resnet18(num_classes=3), build("resnet18_x1_0", 3, bias=True)
+    narrow.model.load_state_dict(wide.state_dict())
+    torch.testing.assert_close(narrow(pictures()), wide.eval()(pictures()))
+
+
+@pytest.mark.parametrize("name, layers, padding", [("resnet18_x0_25_replicate", 20, "replicate"),
+                                                   ("resnet34_x0_25", 36, "zeros")])
+def test_narrow_resnet_has_its_share_of_channels_its_padding_and_theorem_1(name, layers, padding):
+    torch.manual_seed(0)
+    net = build(name, 3)
+    x, h = pictures(2), net.features(pictures(2))
+    assert [tuple(each.shape[1:]) for each in h] == [(16, 16, 16), (32, 8, 8), (64, 4, 4), (128, 2, 2)]
+    convolutions = [m for m in net.model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == layers
+    assert all(m.padding_mode == (padding if m.padding != (0, 0) else "zeros") for m in convolutions)
+    evidence = h[-1].flatten(2).transpose(1, 2) @ net.C
+    torch.testing.assert_close(evidence.mean(1), net(x), atol=1e-5, rtol=1e-4)
+
+
+def test_narrow_resnet_has_no_imagenet_weights():
+    with pytest.raises(ValueError, match="no ImageNet weights for 'resnet18_x0_25'; use weights='none', or resnet18"):
+        build("resnet18_x0_25", 3, "imagenet")
 
 
 def test_unknown_family_must_name_its_blocks():

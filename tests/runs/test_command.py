@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from paperlib.datasets import files
-from paperlib.runs import command, jobs, store, summary
+from paperlib.runs import command, jobs, kernels, store, summary
 from paperlib.runs.command import main
 from paperlib.runs.jobs import Done
 from paperlib.runs.notebooks import Result
@@ -100,17 +101,20 @@ def here(monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", execute)
     monkeypatch.setattr("nbconvert.HTMLExporter.from_notebook_node", lambda *_: ("", {}))
     monkeypatch.setattr(jobs, "run", do)
+    monkeypatch.setattr(kernels, "start", lambda threads: None)
     return asked
 
 
-def test_a_run_with_processes_and_kernels_and_a_failure(run, folder):
+def test_a_run_with_processes_and_kernels_and_a_failure(run, folder, monkeypatch):
+    monkeypatch.setattr(kernels, "READY", "ipykernel.kernelapp")  # these notebooks need no more
     write(folder, "01_second", FAILS)
     assert run("--jobs", "2") == 1
     assert sorted(run.ran()) == ["00_first", "01_second", "10_third"]
     lines, table = run.said.out.split("\nnotebook ")
     failure = "FAILED: cell [4] `1 / 0`: ZeroDivisionError: division by zero; see "
     assert "[3/3] " in lines and f"] 01_second: {failure}" in lines and failure in table
-    assert table.index("00_first") < table.index("01_second") < table.index("10_third") and "\nall " in table
+    assert table.index("00_first") < table.index("01_second") < table.index("10_third")
+    assert re.search(r"\nall +\d+  at most 0\.\d GiB of memory\n", table)
     assert "Traceback" not in run.said.err
     assert sorted(path.name for path in (run.out / "executed").iterdir()) == sorted(
         [f"{name}.{end}" for name in ("00_first", "10_third") for end in ("html", "ipynb", "json")] +
@@ -184,7 +188,8 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
         if (study.seed, stage) == (1, "network"):
             raise ValueError("no")
     for name, what in {"computed": lambda *_: False, "problems": lambda _: [], "cost": lambda *_: 1.0,
-                       "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x"))}.items():
+                       "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x")),
+                       "settings": lambda _: {"checkpoint": "x"}}.items():
         monkeypatch.setattr(f"paperlib.runs.study.Study.{name}", what)
     write(folder, "01_second", "\n# %%\nn_runs = len\nn_runs(settings)\n", STUDY)
     write(folder, "10_third", "\n# %%\n'study.kmex'\n", STUDY)
@@ -206,6 +211,7 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
 def test_predictions_by_file_name_for_a_folder_of_ones_own(run, folder, here, tmp_path, monkeypatch):
     import pandas as pd
     monkeypatch.setattr("paperlib.runs.study.Study.computed", lambda *_: True)
+    monkeypatch.setattr("paperlib.runs.study.Study.settings", lambda _: {"checkpoint": "x"})
     monkeypatch.setattr("paperlib.runs.study.Study.predictions_table", lambda _: pd.DataFrame({"picture": ["a.png"]}))
     write(folder, "04_table", parameters=STUDY)
     argv = ["--data-root", str(pets(tmp_path / "pets")), "--set", "dataset=folder", "prototypes_per_class=2"]
@@ -228,7 +234,7 @@ def test_what_is_lacking_stops_the_run_before_it_starts(run, folder, here, tmp_p
 
 REFUSED = {
     "unknown parameter": (["--set", "epoch=3"], "No notebook has a parameter 'epoch'; did you mean epochs?"),
-    "parameter left out": (["--only", "00", "--set", "depth=3"], "depth is a parameter of 01_second, which this run leaves"),
+    "parameter left out": (["--only", "00", "--set", "depth=3"], "depth is a parameter of 01_second, which this run"),
     "no equals sign": (["--set", "epochs"], "--set takes NAME=VALUE, not 'epochs'."),
     "profile unknown": (["--profile", "nope"], "There is no profile 'nope'; use one of quick, or the path"),
     "notebook unknown": (["--only", ""], "There is no notebook ''; there are 00_first, 01_second, 10_third."),
@@ -282,13 +288,14 @@ def test_command_line_ends_with_status_2_and_help_is_instant():
 # What is told
 
 def test_table_says_what_ran_and_how_long_the_whole_took():
-    results = [Result("00_a", "done", 12.0, "one\ntwo", "9 s in `x`"), Result("01_b", "kept", 30.0, "three"),
+    results = [Result("00_a", "done", 12.0, "one\ntwo", "9 s in cell [3]"), Result("01_b", "kept", 30.0, "three"),
                Result("02_c", "failed", 5.0, error="cell [2]: KeyError: 1")]
-    lines = summary.table(results, [Done("n", "birds, seed 0, network", 70.0)], 14.4).splitlines()
+    lines = summary.table(results, [Done("n", "birds, seed 0, network", 70.0)], 14.4, 3 * 2**29).splitlines()
     assert [line.split() for line in lines] == [
         ["job", "seconds"], "birds, seed 0, network 70".split(),
-        ["notebook", "seconds", "main", "numbers"], ["00_a", "12", "one"], ["two"], "(longest: 9 s in `x`)".split(),
-        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED: cell [2]: KeyError: 1".split()], ["all", "14"],
+        ["notebook", "seconds", "main", "numbers"], ["00_a", "12", "one"], ["two"], "(9 s in cell [3])".split(),
+        ["01_b", "30", "*three"], ["02_c", "5", *"FAILED: cell [2]: KeyError: 1".split()],
+        "all 14 at most 1.5 GiB of memory".split(),
         "* finished before with the same text and parameters; --again runs it anew".split()]
 
 

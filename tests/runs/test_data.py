@@ -54,7 +54,7 @@ def test_ctrl_c(tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
     monkeypatch.setattr("paperlib.datasets.load.obtain", stop)
     assert main(["data", "cub200", "--data-root", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "\nstopped; what was downloaded is kept, the same command goes on from there\n"
+    assert capsys.readouterr().err == "\nstopped; what is done is kept, the same command goes on from there\n"
 
 
 def test_segmentations_lie_in_the_data_sets_folder(tmp_path, capsys, monkeypatch):

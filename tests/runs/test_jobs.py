@@ -18,7 +18,7 @@ from time import perf_counter, sleep
 import pytest
 
 from paperlib.progress import Bar
-from paperlib.runs import jobs
+from paperlib.runs import jobs, kernels
 from paperlib.runs.jobs import Job
 
 
@@ -98,11 +98,15 @@ def test_how_many(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """The address of a scheduler with two processes."""
+    """The address of a scheduler with two processes, which have imported what a study needs."""
+    import dask
     from distributed import LocalCluster
-    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-                      memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
-        yield cluster.scheduler_address
+    with dask.config.set(jobs.SETTINGS), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "READY", "paperlib.runs.study")
+        kernels.start(1)
+        with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+                          memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
+            yield cluster.scheduler_address
 
 
 def works(folder: str, name: str) -> str:
@@ -145,6 +149,14 @@ def test_each_after_what_it_needs_and_a_failure_stops_only_those_that_need_it(sc
     assert any(share * 6 % 1 > 0.01 for share in heard), "shares of a job are heard, too"
 
 
+def test_share_grows_while_a_job_says_nothing(scheduler):
+    heard = []
+    silent = Job("a", "a", (), 5.0, partial(sleep, 2.5))
+    assert not any(done.error for done in jobs.run({"a": silent}, scheduler=scheduler,
+                                                   told=lambda share, left: heard.append(share)))
+    assert any(0.1 < share < 0.9 for share in heard) and heard == sorted(heard)
+
+
 def test_jobs_that_need_one_another_are_refused(scheduler):
     import graphlib
     graph = {a: Job(a, a, (b,), 1.0, nothing) for a, b in ("xy", "yx")}
@@ -155,10 +167,11 @@ def test_jobs_that_need_one_another_are_refused(scheduler):
 
 def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_order(scheduler, tmp_path, monkeypatch):
     import numpy as np
+    import small
 
     from paperlib.runs.study import Study
-    runs = Study(dataset="digits", train_per_class=4, test_per_class=1, epochs=1, n_init=1, size=16,
-                 prototypes_per_class=2, protopnet_epochs=1).runs(2)
+    runs = Study(dataset="digits", train_per_class=4, test_per_class=1, epochs=1, size=32, prototypes_per_class=2,
+                 backbone=f"{small.__file__}:tiny", blocks="one,two,three,four", classifier="fc").runs(2)
     found = {}
     for name in ("two at a time", "the last first, here"):
         monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / name))

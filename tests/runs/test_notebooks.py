@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import papermill
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 
-from paperlib.runs import notebooks
+from paperlib.runs import kernels, notebooks
 from paperlib.runs.notebooks import run_one
 
 PARAMETERS = '# %% tags=["parameters"]\nepochs: int = 3\n'
@@ -39,12 +41,30 @@ def left(folder: Path) -> list[str]:
 
 def test_executed_with_a_kernel_into_notebook_page_and_record(tmp_path):
     result = run_one("00_a", PARAMETERS + HEADLINE, {"epochs": 5}, "mark", tmp_path)
-    assert (result.status, result.headline, result.error) == ("done", "epochs 5 1", "") and result.slowest
+    assert (result.status, result.headline, result.error) == ("done", "epochs 5 1", "")
     assert left(tmp_path) == ["00_a.html", "00_a.ipynb", "00_a.json"] and "TQDM_DISABLE" not in os.environ
     kept = nbformat.read(tmp_path / "00_a.ipynb", as_version=4)
     assert [c.execution_count for c in kept.cells if c.cell_type == "code"] == [1, 2, 3]
     assert "epochs 5 1" in (tmp_path / "00_a.html").read_text()
     assert json.loads((tmp_path / "00_a.json").read_text())["fingerprint"] == "mark"
+
+
+@pytest.mark.skipif(not kernels.FORKS, reason="this system's kernels are not forked")
+def test_kernel_that_is_forked_has_its_own_folder_and_environment_and_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "READY", "ipykernel.kernelapp")
+    monkeypatch.setenv("OF_OURS", "1")
+    kernels.start(1)
+    code = "import os, sys\nprint(os.getcwd(), os.environ['OF_OURS'], 'ipykernel.kernelapp' in sys.modules)"
+    for source, said in ((code, f"{tmp_path} 1 True"), ("print(os)", "NameError"), ("import os; os._exit(3)", "died")):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        client = NotebookClient(notebook, kernel_manager_class=kernels.ForkedKernel, allow_errors=True,
+                                resources={"metadata": {"path": str(tmp_path)}})
+        try:
+            client.execute()
+            assert said in str(notebook.cells[0].outputs)
+        except DeadKernelError as error:
+            assert said in str(error)
+    assert not [child for child in multiprocessing.active_children() if child.is_alive()]
 
 
 def test_cell_that_fails_is_named_and_what_had_finished_before_goes(tmp_path):
@@ -145,8 +165,9 @@ def test_headline_is_what_the_tagged_cell_printed():
 
 
 def test_slowest_names_the_cell_that_took_longest():
-    cells = [nbformat.v4.new_code_cell(source, metadata={"papermill": {"duration": seconds}})
-             for source, seconds in [("import a", 1.0), ("train()\nmore()", 12.4), ("", 50.0), ("plot()", None)]]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *cells])
-    assert notebooks.slowest(notebook) == "12 s in `train()`"
-    assert notebooks.slowest(SimpleNamespace(cells=[])) == ""
+    def notebook(*cells):
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *(
+            nbformat.v4.new_code_cell("x", execution_count=count, metadata={"papermill": {"duration": seconds}})
+            for count, seconds in cells)])
+    assert notebooks.slowest(notebook((1, 1.0), (2, 12.4), (None, 50.0), (3, None))) == "12 s in cell [2]"
+    assert notebooks.slowest(notebook((1, 0.4))) == notebooks.slowest(notebook()) == "", "nothing to tell"

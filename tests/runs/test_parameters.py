@@ -101,7 +101,7 @@ def test_paths_typed_here_are_whole_in_the_notebook(folder, tmp_path, monkeypatc
 REFUSED = {
     "unknown": ({"epoch": "3"}, [], "No notebook has a parameter 'epoch'; did you mean epochs?"),
     "unlike any": ({"zzz": "3"}, [], "No notebook has a parameter 'zzz'; there are allow_subset, backbone, "),
-    "left out": ({"rate": "3"}, ["01", "10"], "rate is a parameter of 00_first, which this run leaves out; --only names"),
+    "left out": ({"rate": "3"}, ["01", "10"], "rate is a parameter of 00_first, which this run leaves out"),
     "common": ({"settings": "{}"}, [], "settings is not for --set: settings are given one by one"),
     "data sets of its own": ({"dataset": "digits"}, ["10"], "10_third has its own data sets, shortcut."),
     "text for an int": ({"epochs": "many"}, [], "The parameter epochs is 'many'; give a whole number, such as 0."),

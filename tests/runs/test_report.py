@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from paperlib.measures import TABLE1, TABLE2
-from paperlib.runs import report
+from paperlib.runs import report, summary
 
 # As the paper's own conditions would be written into a notebook's .json.
 PAPER = {"dataset": "stl10", "title": "STL10", "classes": 10, "train": 5000, "test": 8000, "size": 96,
@@ -93,23 +93,47 @@ def test_three_files_say_the_same(folder):
     text, page, kept = (path.with_suffix(s).read_text() for s in (".md", ".html", ".json"))
     kept = json.loads(kept)
     assert "| STL10 | CNN | class | 0.46 | 0.45 |  | 1 | -0.01 | within tolerance |" in text
-    assert "Of 4 numbers, 4 can be compared with a published one, and 2 of these are within tolerance." in text
+    assert "Of 4 numbers that can be compared with the paper's, 2 are within tolerance." in text
     assert [cell["verdict"] for cell in kept["cells"]] == ["within tolerance", "within tolerance", "off", "off"]
     assert "Table 2 was not run for stl10 with these settings." in text and kept["missing"] == [
         "Table 2 was not run for stl10 with these settings."]
     assert kept["seconds"] == {"runs": 12.3} and "| runs | 12 s |" in text
     assert re.fullmatch(r"unknown|[0-9a-f]{40}( with changes)?", kept["commit"]) and kept["torch"] and kept["processor"]
     assert text.count("![") == 2, "Figures 1 and 2; not the further pictures"
-    assert page.count("<table>") == 2 and "within tolerance</td>" in page
+    assert page.count("<table>") == 3 and "within tolerance</td>" in page
 
 
 def test_page_needs_no_other_file(folder):
     page = report.write(folder, {"stl10": "abc"}, {}).with_suffix(".html").read_text()
-    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    sources, links = (re.findall(rf'{word}="([^"]*)"', page) for word in ("src", "href"))
     assert len(sources) == 2 and all(s.startswith("data:image/png;base64,") for s in sources)
+    assert links == ["README.md"], "and no notebook that was not executed"
 
 
 def test_another_runs_numbers_are_not_taken_for_this_ones(folder):
     cells, missing = report.collect(folder, {"stl10": "another"})
     assert cells == [] and len(missing) == 2
-    assert "Of 0 numbers, none can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
+    assert "Of 0 numbers that can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
+
+
+def test_the_first_page_is_the_ledger_with_links_to_executed_notebooks(folder):
+    (folder / "executed" / "beyond").mkdir(parents=True)
+    for name in ("02_table1", "beyond/07_attribution"):
+        (folder / "executed" / f"{name}.html").touch()
+    run = report.Run.read(folder, ["abc"], ["02", "07"])
+    text = report.write(folder, {"stl10": "abc"}, {}, run).read_text()
+    assert text.startswith("# 2 of 2 claims hold here; ")
+    assert text.index("# 0 of 0 numbers") < text.index("# The paper's tables")
+    assert "| [02](executed/02_table1.html) | " in text and "| [07](executed/beyond/07_attribution.html) | " in text
+    assert "columns' cosine with their own class on STL10 is 0.45" in text and "| holds |" in text
+    kept = json.loads((folder / "report.json").read_text())["claims"]
+    assert {each["verdict"] for each in kept} == {"holds", "not measured in this run"}
+    assert not report.Run.read(folder, ["other"], ["02"]).compared.numbers
+    assert "not measured" in summary.ledger(report.Run.read(folder, ["other"], ["02"]))
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path):
+    rows = {"CNN": [0.5, 0.0], "KMEx (K/C=5)": [0.9, 0.1]}
+    cells = report.cells("table1", record("table1", [rows], dataset="digits", title="digits"))
+    assert [line for line in report.table("table1", cells) if line] == [
+        "Not compared with the paper: 4 numbers (digits): not one of the paper's data sets.\n"]

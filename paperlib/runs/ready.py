@@ -1,0 +1,12 @@
+"""Imports what stages and notebooks import, in the process that they are forked from (see `kernels`)."""
+# ruff: noqa: F401
+import distributed.nanny
+import ipykernel.kernelapp
+import nbconvert
+import papermill
+
+import paperlib.comparison.contest
+import paperlib.comparison.saliency
+import paperlib.figures
+import paperlib.runs.report
+import paperlib.runs.study
