@@ -212,7 +212,7 @@ pd.DataFrame({name: {score: f"{mean:.2f}" for score, (mean, *_) in row.items()} 
 gaps = {name: {score: each - found["L1 0"][score] for score, each in row.items()}
         for name, row in found.items() if name != "L1 0"}
 gains = contest.table(gaps)
-labels = {score: f"{score}:\ndifference to L1 0" for score in gains["taken over"]}
+labels = {score: f"{score},\nless that of L1 0" for score in gains["taken over"]}
 figure = figures.forest(gains, labels, dict.fromkeys(labels, 0.0))
 path = figures.keep(figure, "softcam_scores", {"means": means, "gains": gains}, study, out)
 

@@ -213,7 +213,7 @@ if truth is not None:
     third = away.argsort().argsort() * 3 // n
     rows = contest.table({name: {word: each[third == i] for i, word in enumerate(thirds)}
                           for name, each in overlap.items()})
-    labels = {word: f"IoU, {word}:\n{away[third == i].mean():.0%} of the side away"
+    labels = {word: f"IoU, {word}:\n{away[third == i].mean():.0%} of the side off centre"
               for i, word in enumerate(thirds)}
     figure = figures.forest(rows, labels, shared=True)
     path = figures.keep(figure, "saliency_away", {"means": rows}, study, out)

@@ -228,7 +228,8 @@ voted = {side: {name: {where: np.nanmean([row[name][:, i] for row in concepts[si
                 for name in ours} for side in studies}
 voted = {side: contest.table(rows) for side, rows in voted.items()}
 rows = {f"{name}, {side}": voted[side][name] for name in ours for side in studies}
-labels = {where: f"votes for a species of this\nbackground, {where}" for where in WHERE}
+labels = {where: f"votes for a species of this\nbackground, {where}" for where in WHERE
+          if all(where in row for row in rows.values())}
 figure = figures.forest(rows, labels, dict.fromkeys(WHERE, 1 / kinds), shared=True)
 path = figures.keep(figure, "shortcut_votes", voted, shortcut, out)
 

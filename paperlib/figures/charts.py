@@ -127,7 +127,7 @@ def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tu
 
 def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: dict[str, float] | None = None,
            shared: bool = False) -> Figure:
-    """Means and intervals: found[row][score] is (mean, low, high), if any; a row per name, a panel for each of `labels`.
+    """Means and intervals: found[row][score] is (mean, low, high), if any; a row per name, a panel for each label.
 
     labels: score -> the text below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
     """
