@@ -371,7 +371,16 @@ closing("10", out, [shortcut])
 # %% [markdown]
 # ## Summary
 #
-# SUMMARY
+# - The experiment is the truth, and it needs pictures that can be changed; explanations are for when they cannot.
+# - *Prototypes tell*, if they are read with pictures that do not share the training set's bias: by the votes of the
+#   background's cells, and by the neighbours of KMEx's. With training pictures alone every prototype would look tied to
+#   its background, honest or not.
+# - *Where a prototype comes from does not*: most concept prototypes lie on the background in all networks, for most of
+#   a picture is background.
+# - *Attribution maps tell or not, by method*: the verdicts are above. An honest network's map lies on the background,
+#   too, so that one map alone tells nothing; only the comparison does.
+# - Three networks of each kind show large effects, and no small ones: look at the smallest difference before you call a
+#   reading silent. What is far from its limit stays the same with other seeds; try `settings = {"seed": 10}`.
 #
 # ## Exercises
 #
