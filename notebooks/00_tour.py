@@ -188,8 +188,9 @@ assert torch.allclose(att, attribute(h, C))
 
 # %% [markdown]
 # On its way from the last block's cells to B234's finer ones, the attribution is averaged over each concept (notebook
-# 05 takes the steps one by one). The numbers under the patches are these averages. The colours show them less their
-# mean: red speaks more for the class than the average cell does, blue less.
+# 05 takes the steps one by one). The colours show it less its mean: red speaks more for the class than the average cell
+# does, blue less. On the right are the training pictures that the prototypes come from, the patch in the box; the
+# percentage is the concept's share of the evidence, its cells times their score.
 #
 # Do not expect each patch to look like its segment. A class has only $K/C$ prototypes, so a cell takes the least bad
 # of them, and a patch found on grass may have to stand for water.

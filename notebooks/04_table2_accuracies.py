@@ -202,8 +202,8 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in votes.items()}, axis=1
 #
 # The same picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8, which the next
 # sections are about. Each cell has the colour of the class whose prototype is nearest; below is the tally of eq. 10,
-# the share of the cells that each class holds. The picture is the first, of a few of each class, that B4 names
-# correctly and B234 does not.
+# the share of the cells that each class holds. The picture is the first, of a few of each class, that B234 names
+# wrongly and the other two correctly, if there is one.
 
 # %%
 def voters(study):
@@ -226,18 +226,19 @@ study, some = studies[-1], studies[-1].data.test.subset(vote_pictures)
 names, ballots = list(depths(study)), cells[study.data.title]
 shown_here = [names[0], names[-1], f"{names[-1]} without 1/D_b"]
 right = {name: (ballots[name][1] == some.labels).double() for name in shown_here}
-i = int((right[names[0]] - right[names[-1]]).argmax())
-figure = figures.votes(some.pixels(i), {name: ballots[name][0][i] for name in shown_here}, study.data.classes,
-                       int(some.labels[i]), study.data.classes[some.labels[i]])
+i = int((right[shown_here[0]] + right[shown_here[2]] - 2 * right[shown_here[1]]).argmax())
+maps = {name.replace("1/D_b", "$1/D_b$"): ballots[name][0][i] for name in shown_here}
+figure = figures.votes(some.pixels(i), maps, study.data.classes, int(some.labels[i]),
+                       study.data.classes[some.labels[i]])
 numbers = {name: {"winner": study.data.classes[ballots[name][1][i]],
                   "correct cells": float((ballots[name][0][i] == some.labels[i]).double().mean())}
            for name in shown_here}
 path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.labels[i]], **numbers}, study, out)
 
 # %% [markdown]
-# B4's few cells are mostly of one colour. B234's are of many: the correct class holds a part of the bird, other
-# species the rest, and the grass, sky or water goes to whichever species' prototype of it is nearest. Without the
-# factor the colour of the correct class comes back.
+# Among B4's few cells those of the correct class (blue) cover the bird and more. In B234's they are scattered: the bird
+# is divided among many species, and the background goes to whichever species' prototype of leaves, grass, sky or water
+# is nearest. Without the factor the bird is blue again.
 #
 # ## Who votes for what
 #

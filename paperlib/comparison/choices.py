@@ -222,7 +222,7 @@ def parts(board: Board, differs: Mapping, other: bool = False) -> dict[int, dict
     The largest number is all training pictures, on which notebooks 04 and 05 fit (at most 40, which would take long).
     """
     m, rows = board.fitted_on, np.prod(board.grids[1 if "depth" in differs else 0])
-    found = sorted({max(1, m // 4), max(1, m // 2), m, max(m, min(40, board.smallest))})
+    found = sorted({max(1, m // 2), m, max(m, min(40, board.smallest))})
     found = [n for n in found if n * rows > 1.5 * board.study.k and (not other or n <= min(m, board.smallest // 2))]
     return {n: {**differs} if n == m and not other else {**differs, "part": (n, n if other else 0)} for n in found}
 

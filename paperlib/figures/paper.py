@@ -144,7 +144,7 @@ def figure2(train, train_y, test, test_y, crosses, triangles, squares, names) ->
     for axis in axes:
         for name, positions, y in (("test picture", test, test_y), ("training picture", train, train_y)):
             axis.scatter(*positions.T, c=[colours[c] for c in y], linewidths=0, **MARKS[name])
-        axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[], aspect="equal")
+        axis.set(xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
     marks = (("column $c_j$", [each[None] for each in crosses]), ("column, rescaled", [e[None] for e in triangles]),
              ("centroid of KMEx", [np.asarray(each) for each in squares]))
     for axis, (name, positions) in zip((axes[0], axes[0], axes[1]), marks, strict=True):
@@ -171,17 +171,17 @@ def _legends(figure, colours, names) -> None:
 
 def _beside(axis, middles, points) -> None:
     """The number of each class near its middle (C, 2), where it is furthest from all points and other numbers."""
-    side = np.ptp(points, axis=0).max()
+    side = np.ptp(points, axis=0)  # so that near is near on the page
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)
-    steps = np.concatenate([radius * side * ring for radius in (0.035, 0.05, 0.07, 0.09)])
-    taken = points
+    steps = np.concatenate([radius * ring for radius in (0.035, 0.05, 0.07, 0.09)])
+    taken = points / side
     for number, middle in enumerate(middles, 1):
-        places = middle + steps
+        places = middle / side + steps
         gaps = np.linalg.norm(places[:, None] - taken, axis=2).min(1)
-        free = gaps > 0.028 * side
+        free = gaps > 0.028
         best = int(free.argmax()) if free.any() else int(gaps.argmax())
         taken = np.concatenate([taken, places[best:best + 1]])
-        axis.annotate(str(number), middle, places[best], fontsize=9, ha="center", va="center", weight="bold", zorder=4,
+        axis.annotate(str(number), middle, places[best] * side, fontsize=9, ha="center", va="center", weight="bold", zorder=4,
                       arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5},
                       path_effects=[withStroke(linewidth=2.5, foreground="white")])

@@ -210,16 +210,17 @@ def closing(notebook: str, out: str = "", studies: Collection = ()) -> Table:
 
     studies: take the numbers of their networks alone; else all that lies there.
     """
-    from paperlib.figures.record import OUT
-
-    folder = Path(out or os.environ.get("PAPERLIB_OUT") or OUT).expanduser()
+    folder = Path(out or os.environ.get("PAPERLIB_OUT") or NOTEBOOKS.parent / "figures" / "run").expanduser()
     found = records(folder, {study.settings()["checkpoint"] for study in studies})
     return ledger(judge(_of(notebook), found))
 
 
 def ledger(judged: Iterable[Judged]) -> Table:
-    """The verdicts as a table: the claim, what was found, whether it holds, and why not."""
-    rows = [[each.claim.cited, each.here, each.verdict, each.why] for each in judged]
+    """The verdicts as a table: the claim, once for all its data sets; what was found; whether it holds; why not."""
+    rows, last = [], None
+    for each in judged:
+        rows.append(["" if each.claim is last else each.claim.cited, each.here, each.verdict, each.why])
+        last = each.claim
     return Table(["claim", "here", "holds?", "why not"], rows)
 
 

@@ -1,7 +1,6 @@
 """The words of a run: a line for each job, how far it has come, and the table at its end."""
 from __future__ import annotations
 
-import math
 import sys
 import textwrap
 import time
@@ -25,17 +24,22 @@ class Teller:
 
     def __init__(self, n: int):
         self.n, self.told, self.said, self.start, self.last = n, 0, set(), time.perf_counter(), 0.0
-        self.in_place, self.memory, self.looked = sys.stdout.isatty(), 0, -math.inf
+        self.in_place, self.memory, self.look = sys.stdout.isatty(), 0, -1.0
 
     def share(self, share: float, left: float) -> None:
         """The share of all work that is done, 0 to 1, and the seconds that are left."""
         elapsed = time.perf_counter() - self.start
-        if elapsed - self.looked > 3:
-            self.memory, self.looked = max(self.memory, memory()), elapsed
+        self.remember_memory(elapsed)
         if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
             return
         self.last, words = elapsed, f"{share:.0%} done" + (f", {duration(left)} left" if share > 0.05 else "")
         print(f"\r{words:<40}" if self.in_place else words, end="" if self.in_place else "\n", flush=True)
+
+    def remember_memory(self, elapsed: float) -> None:
+        """The most memory so far. To look costs time, so that one look is far from the next."""
+        if elapsed > self.look:
+            self.memory = max(self.memory, memory())
+            self.look = elapsed + 50 * (time.perf_counter() - self.start - elapsed)
 
     def job(self, done) -> None:
         """A job that is done, with the warnings that no job gave before."""

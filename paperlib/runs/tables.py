@@ -11,7 +11,7 @@ from paperlib.runs import claims, quantities
 
 Records = list[tuple[str, dict]]  # the file's name, and {"numbers", "settings", ...}
 # What `make notebooks` does not measure, kept from runs on other data or with other profiles: {"how", "records"}.
-COLLECTIONS = ("three_networks_birds.json", "real_data.json")
+COLLECTIONS = ("real_data.json",)
 PAPER = {"mnist": "MNIST", "stl10": "STL10", "cub200": "CUB-200"}
 HEAD = """# The numbers behind the figures
 

@@ -54,8 +54,8 @@ def test_rows_differ_from_the_default_in_one_option_and_hold_it():
 
 def test_parts_of_one_size_have_no_picture_in_common():
     board = Board(study(train=(9, 8)), train_per_class=4)
-    assert choices.parts(board, {}) == {1: {"part": (1, 0)}, 2: {"part": (2, 0)}, 4: {}, 8: {"part": (8, 0)}}
-    assert choices.parts(board, {}, other=True) == {n: {"part": (n, n)} for n in (1, 2, 4)}
+    assert choices.parts(board, {}) == {2: {"part": (2, 0)}, 4: {}, 8: {"part": (8, 0)}}
+    assert choices.parts(board, {}, other=True) == {n: {"part": (n, n)} for n in (2, 4)}
     assert list(choices.parts(board, {"depth": 1})) == [4, 8]  # one cell per picture: too few for k-means
 
 

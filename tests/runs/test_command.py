@@ -302,6 +302,7 @@ def test_table_says_what_ran_and_how_long_the_whole_took():
 def test_lines_between_and_warnings_once(capsys, monkeypatch):
     clock = iter([0.0, 4.0, 11.0, 12.0, 400.0])
     monkeypatch.setattr(summary.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(summary.Teller, "remember_memory", lambda self, elapsed: None)
     teller = summary.Teller(3)
     teller.share(0.001, 1.0)  # too soon to say
     teller.share(0.005, 1.0)

@@ -120,6 +120,9 @@ def test_the_first_page_is_the_ledger_with_links_to_executed_notebooks(folder):
     (folder / "executed" / "beyond").mkdir(parents=True)
     for name in ("02_table1", "beyond/07_attribution"):
         (folder / "executed" / f"{name}.html").touch()
+    kept = record("table1", [{}])
+    kept["numbers"]["table1"] = {"CNN": [0.45, -0.04]}
+    (folder / "table1_stl10.json").write_text(json.dumps(kept))
     run = report.Run.read(folder, ["abc"], ["02", "07"])
     text = report.write(folder, {"stl10": "abc"}, {}, run).read_text()
     assert text.startswith("# 2 of 2 claims hold here; ")
