@@ -154,6 +154,8 @@ figure = figures.scatter(points, label, "validation accuracy, %", zero=False)
 path = figures.keep(figure, "softcam_sweep", rows, study, out)
 
 # %% [markdown]
+# From right to left there is less and less evidence, and more of it near zero; accuracy goes the same way.
+#
 # The choice: the largest $\lambda_1$ whose validation accuracy is at most one standard error, $\sqrt{p (1 - p) / n}$,
 # below the best. `choices.choose` refuses test pictures.
 

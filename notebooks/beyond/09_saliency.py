@@ -202,6 +202,9 @@ ahead = contest.table({name: {"IoU": gap} for name, gap in gaps.items()})
 pd.DataFrame(compared(gaps)).T.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 
 # %% [markdown]
+# They are better than a box that is always in the middle, and that is all: from edges, and from a bump in the centre,
+# the graph cut draws boxes that these pictures cannot tell from saliency's, without a look at the network.
+#
 # ## Away from the middle
 #
 # A floor in the centre is as good as the pictures are centred. These birds stand anywhere; so here is the overlap for
@@ -218,6 +221,11 @@ if truth is not None:
               for i, word in enumerate(thirds)}
     figure = figures.forest(rows, labels, shared=True)
     path = figures.keep(figure, "saliency_away", {"means": rows}, study, out)
+
+# %% [markdown]
+# Near the middle the bump's boxes are the best of all; they get worse from third to third, as those of fixed place do,
+# and in the last they are below saliency's, which do not fall. Where all birds sit in the middle, as in many data sets,
+# nobody would have noticed.
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
@@ -243,9 +251,9 @@ closing("09", out, [study])
 # - A picture made to raise a class's score can beat all real ones many times over without looking like any, or being
 #   taken for one. No weight of the penalty draws a bird: it leads from coloured noise to grey.
 # - With a graph cut a map becomes a box, and most of the box is the graph cut's. Given nothing but the picture's edges,
-#   or a bump in the middle, it finds the birds almost as well as from saliency. A box does not measure what a map
-#   knows; notebook 07 asks for the parts instead.
-# - A box in the middle falls the further the birds are from it. That is why these birds stand anywhere.
+#   or a bump in the middle, it finds the birds as well as from saliency, as far as these pictures can show. A box does
+#   not measure what a map knows; notebook 07 asks for the parts instead.
+# - What a network adds is seen away from the middle: there the bump's boxes get worse, and saliency's do not.
 #
 # ## Exercises
 #
