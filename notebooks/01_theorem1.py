@@ -228,7 +228,8 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
 i = chosen[len(chosen) // 2]
 picture, (c, other) = study.data.test.pixels(int(indices[i])), logits[i].topk(2).indices.tolist()
 z = h[i].mean(0)
-v = 1.2 * (similarity[i, :, c] / (h[i] @ z)).abs().max() * z    # along z, long enough to turn every cell
+along = (h[i] @ z).clamp_min(1e-3 * z.square().sum() + 1e-9)   # a cell may be all zeros
+v = 1.2 * (similarity[i, :, c].abs() / along).max() * z        # long enough to turn every other cell
 moved, leads, facts = {}, [], {}
 for name, sign in {"as trained": 0, "$v$ added": 1, "$v$ taken away": -1}.items():
     E = evidence(h[i:i + 1], C + sign * v[:, None], bias)[0]
