@@ -188,11 +188,12 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Read a band from left to right. B4 has few and large segments, and the segment with the largest share of the evidence
-# is usually the bird's, red on the attribution map. B34 cuts the bird itself into pieces: head, wing, belly. B234 adds
-# outlines and colours, gives more of its concepts to the background, and its vote, on top, is spread over many species.
-# The patches say what a number stands for, as far as a picture can: some prototypes come from birds, others from grass,
-# sky or water.
+# Start with the attribution: in all three bands the red is on the bird and around it. Then the map beside it. B4's
+# segments are blocks of cells around the bird; B34's follow its outline and cut it into pieces; B234's follow branch,
+# horizon and waves, too. Number 1, the concept with the largest share of the evidence, is often the background all the
+# same: it has most of the cells, and each of them counts for something, because zero on this scale means nothing
+# (notebook 01). Cell by cell, the bird's concepts count more: that is the red. Last, the votes on top: B4's go to the
+# prediction before all others; B234's are divided among many species, and the prediction need not come first.
 #
 # ## The same in numbers
 #
@@ -305,8 +306,9 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale. With other marks the red leaves the marks, and the evidence for the species
-# falls; another background moves the map much less.
+# A row per picture, all maps on one scale; beside each name stands what the network calls the bird. With the
+# runner-up's marks the red pales where the marks were, and with it the evidence for the first prediction; on another
+# background it stays on the bird.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
 # the test set.
@@ -352,8 +354,9 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# The first column says that the marks decide and the background does not, as it should be. The others say how far a
-# map shows where the change was: well above the *area* it points there, near it, it does not.
+# The first column tells what the network goes by: it should be near nothing for the marks and near everything for the
+# background. The others tell whether a map shows where the change was: well above the *area* it points there, near it,
+# it does not. A cell of the last block sees most of the picture, so a small mark changes cells far from it, too.
 #
 # ## The baseline's prototypes
 #
