@@ -250,9 +250,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species that the network named, blue ones for the true one. Compare them with the parts in
-# colour: if the red lies on them, the network has seen the right place and read it wrongly; if it lies elsewhere,
-# something else has tipped the balance.
+# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the two
+# differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be. There
+# is red in the grass, too.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -270,8 +270,8 @@ if parts:
 pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# Where the name changes with the background alone, the background had a say. The last row is the check: marked as the
-# species that the network named, the bird should be called so.
+# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. The last row is
+# the check: marked as the species that the network named, the bird is called so.
 #
 # ## Take the mark away
 #
