@@ -250,9 +250,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the two
-# differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be. There
-# is red in the grass, too.
+# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the
+# two differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be.
+# There is red in the grass, too.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -354,9 +354,10 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# The first column tells what the network goes by: it should be near nothing for the marks and near everything for the
-# background. The others tell whether a map shows where the change was: well above the *area* it points there, near it,
-# it does not. A cell of the last block sees most of the picture, so a small mark changes cells far from it, too.
+# The first column tells what the network goes by: nearly none of the birds keeps its name when its marks change, and
+# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more
+# than an even share of it, but not much more. A cell of the last block sees most of the picture, so a small mark
+# changes cells far from it, too.
 #
 # ## The baseline's prototypes
 #
