@@ -188,11 +188,12 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Read a band from left to right. B4 has few and large segments, and the segment with the largest share of the evidence
-# is usually the bird's, red on the attribution map. B34 cuts the bird itself into pieces: head, wing, belly. B234 adds
-# outlines and colours, gives more of its concepts to the background, and its vote, on top, is spread over many species.
-# The patches say what a number stands for, as far as a picture can: some prototypes come from birds, others from grass,
-# sky or water.
+# Start with the attribution: in all three bands the red is on the bird and around it. Then the map beside it. B4's
+# segments are blocks of cells around the bird; B34's follow its outline and cut it into pieces; B234's follow branch,
+# horizon and waves, too. Number 1, the concept with the largest share of the evidence, is often the background all the
+# same: it has most of the cells, and each of them counts for something, because zero on this scale means nothing
+# (notebook 01). Cell by cell, the bird's concepts count more: that is the red. Last, the votes on top: B4's go to the
+# prediction before all others; B234's are divided among many species, and the prediction need not come first.
 #
 # ## The same in numbers
 #
@@ -249,9 +250,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species that the network named, blue ones for the true one. Compare them with the parts in
-# colour: if the red lies on them, the network has seen the right place and read it wrongly; if it lies elsewhere,
-# something else has tipped the balance.
+# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the
+# two differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be.
+# There is red in the grass, too.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -269,8 +270,8 @@ if parts:
 pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# Where the name changes with the background alone, the background had a say. The last row is the check: marked as the
-# species that the network named, the bird should be called so.
+# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. The last row is
+# the check: marked as the species that the network named, the bird is called so.
 #
 # ## Take the mark away
 #
@@ -305,8 +306,9 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale. With other marks the red leaves the marks, and the evidence for the species
-# falls; another background moves the map much less.
+# A row per picture, all maps on one scale; beside each name stands what the network calls the bird. With the
+# runner-up's marks the red pales where the marks were, and with it the evidence for the first prediction; on another
+# background it stays on the bird.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
 # the test set.
@@ -352,8 +354,10 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# The first column says that the marks decide and the background does not, as it should be. The others say how far a
-# map shows where the change was: well above the *area* it points there, near it, it does not.
+# The first column tells what the network goes by: nearly none of the birds keeps its name when its marks change, and
+# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more
+# than an even share of it, but not much more. A cell of the last block sees most of the picture, so a small mark
+# changes cells far from it, too.
 #
 # ## The baseline's prototypes
 #
