@@ -158,7 +158,8 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
       f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
-# The framed picture has our bird's species, and its stone and its water as well: an embedding keeps more than the class.
+# The framed picture has our bird's species, and its stone and its water as well: an embedding keeps more than the
+# class.
 #
 # ## Concepts inside the picture
 #
@@ -247,8 +248,8 @@ if parts:
 pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# The lead is red around head and breast. The parts that differ have a larger share of it than of the picture, so the map
-# points their way; yet most of it lies beside them. It cannot do much better: one cell is larger than these parts
+# The lead is red around head and breast. The parts that differ have a larger share of it than of the picture, so the
+# map points their way; yet most of it lies beside them. It cannot do much better: one cell is larger than these parts
 # together. (The last two rows are there only if the species' parts are known.)
 #
 # ## Put to the test
@@ -269,8 +270,8 @@ if parts:
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 
 # %% [markdown]
-# The red around the breast has turned blue, and the lead has changed its sign: with other parts in it, the network takes
-# the same scene for the runner-up. So these parts decide, whatever a map may say.
+# The red around the breast has turned blue, and the lead has changed its sign: with other parts in it, the network
+# takes the same scene for the runner-up. So these parts decide, whatever a map may say.
 #
 # One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
 # notebooks measure.

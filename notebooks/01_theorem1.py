@@ -398,9 +398,9 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
               for name, error in (mended | broken).items()}).T
 
 # %% [markdown]
-# On the left of the figure stand all that keep the rule, on the right the four that break it: a few epsilon is rounding,
-# a million of them are two different functions. (With $R = 1$ every pooling does nothing and
-# all orders agree: give a larger `other_size`.)
+# On the left of the figure stand all that keep the rule, on the right the four that break it: a few epsilon is
+# rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all orders
+# agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
 # of $h$ and the logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.

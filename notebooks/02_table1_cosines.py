@@ -200,8 +200,8 @@ both = pd.concat({(study.data.title, word): pd.DataFrame(rows, index=WORDS).T fo
 both.map("{:.2f}".format).replace("nan", "")
 
 # %% [markdown]
-# *CNN, moved* is the same classifier as *CNN*, and its columns point at their classes far better, on the birds almost as
-# well as centroids do; like these, they point more at other classes, too. Less the mean, the columns come near the
+# *CNN, moved* is the same classifier as *CNN*, and its columns point at their classes far better, on the birds almost
+# as well as centroids do; like these, they point more at other classes, too. Less the mean, the columns come near the
 # centroids, and the centroids' *out* cosine falls below zero: what they had in common with other classes was the mean.
 #
 # So Table 1 measures two things at once: a column's direction *within* the classes' differences, and the direction that
