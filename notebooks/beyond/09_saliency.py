@@ -237,7 +237,14 @@ closing("09", out, [study])
 # %% [markdown]
 # ## Summary
 #
-# SUMMARY
+# - The class saliency map takes one backward pass and has the picture's resolution, but no sign, and does not add up to
+#   the score; eq. 11 adds up to it exactly, at the resolution of the last block.
+# - A picture made to raise a class's score need not look like the class, and no weight of the penalty draws a bird: it
+#   leads from coloured noise to grey.
+# - With a graph cut a map becomes a box, and most of the box is the graph cut's. Given nothing but the picture's edges,
+#   or a bump in the middle, it finds the birds almost as well as from saliency. A box does not measure what a map
+#   knows; notebook 07 asks for the parts instead.
+# - A box in the middle falls the further the birds are from it. That is why these birds stand anywhere.
 #
 # ## Exercises
 #

@@ -261,4 +261,4 @@ def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
 
 async def _stop(nannies: list) -> None:
     """Ends the processes, two seconds after they are asked to if they are busy."""
-    await asyncio.gather(*(nanny.close(timeout=2) for nanny in nannies))
+    await asyncio.gather(*(nanny.close(timeout=2) for nanny in nannies), return_exceptions=True)  # such as TimeoutError

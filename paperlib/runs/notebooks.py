@@ -110,7 +110,7 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
             # The kernel's own warnings are not the reader's concern.
             papermill.execute_notebook(
                 source, running, dict(parameters), kernel_name="python3", language="python", cwd=str(NOTEBOOKS),
-                progress_bar=False, kernel_manager_class=kernels.manager(),
+                progress_bar=False, start_timeout=300, kernel_manager_class=kernels.manager(),
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
         except papermill.PapermillExecutionError as error:
             _move(running, failed)
