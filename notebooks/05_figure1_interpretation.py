@@ -188,12 +188,13 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Start with the attribution: in all three bands the red is on the bird and around it. Then the map beside it. B4's
-# segments are blocks of cells around the bird; B34's follow its outline and cut it into pieces; B234's follow branch,
-# horizon and waves, too. Number 1, the concept with the largest share of the evidence, is often the background all the
-# same: it has most of the cells, and each of them counts for something, because zero on this scale means nothing
-# (notebook 01). Cell by cell, the bird's concepts count more: that is the red. Last, the votes on top: B4's go to the
-# prediction before all others; B234's are divided among many species, and the prediction need not come first.
+# Take the first bird. Its red lies on head and breast; at B4 also beside them, for a cell of the last block sees much
+# of the picture, and at B234 in the bird's own outline. The concept maps beside tell which piece is which: B4's are
+# blocks around the bird, B34 cuts it into head, wing and breast, B234 follows stone and waves, too. Number 1, the
+# largest share of the evidence, is what lies below the bird: it has most of the cells, and each of them counts for
+# something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the
+# red. On top, all three vote for the prediction; on the last picture, which the network gets wrong, B234's votes are
+# divided among many species.
 #
 # ## The same in numbers
 #
@@ -306,9 +307,8 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale; beside each name stands what the network calls the bird. With the
-# runner-up's marks the red pales where the marks were, and with it the evidence for the first prediction; on another
-# background it stays on the bird.
+# A row per picture, all maps on one scale; above each picture stands what the network calls the bird. With the
+# runner-up's marks the red for the first prediction pales; on another background it stays on the bird.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
 # the test set.
@@ -422,9 +422,9 @@ rows = {(study.data.title, name): row for study in studies for name, row in over
 pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# A map is worth something to the parts where it beats *swapped*; how near it comes to the *ceiling* says how much of
-# what cells of its size allow it reaches. The ceiling rises with the number of cells: B4's cells are larger than most
-# parts. The last rows are differences, picture by picture.
+# All three beat *swapped*, so their concepts know where the parts are; none comes near the *ceiling* of its cells.
+# B34's overlap is the largest by a little, B234's exceeds that of another picture's map by most: large segments overlap
+# something anywhere. The last rows are differences, picture by picture, with their intervals.
 #
 # ## How many concepts are on a map?
 
