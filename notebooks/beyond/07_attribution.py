@@ -241,8 +241,8 @@ rows = pd.DataFrame(compared).T.rename_axis(["ours", "other", "score"])
 print(f"{len(rows)} comparisons; {(rows['p'] < 0.05).sum()} are told apart (p below .05).")
 
 # %% [markdown]
-# By how much each of the paper's maps is better (red) or worse (blue) than each other method; grey numbers where the
-# two cannot be told apart.
+# By how much each of the paper's maps is better (red) or worse (blue) than each other method; numbers are bold where
+# the two are told apart.
 
 # %%
 kept = {mine: {} for mine in ours}
