@@ -36,8 +36,10 @@ concept_ks: list = [3, 10]  # K/C of the concept maps that are scored
 # %%
 import numpy as np
 import pandas as pd
+import torch
 
 from paperlib import figures
+from paperlib.attribution import upsample
 from paperlib.comparison import contest, pairs, truth
 from paperlib.comparison.methods import grad_cam
 from paperlib.datasets import birds
@@ -111,12 +113,11 @@ changed.round(2)
 ours = [e.name for e in study.explainers()]
 net, x, target = study.trained, study.data.test.batch(todo.numbers[:16]), todo.target[:16]
 h = net.features(x)[-1]
-scale = net.C.square().sum(0)[target] / h[0, 0].numel()
-b4 = contest.methods(study)[ours[0]](net, x, target)
+evidence = torch.einsum("ndhw,nd->nhw", h, net.C.T[target]) / h[0, 0].numel()  # h_r . c_j / R: eq. 11 but for a factor
 cam = grad_cam(net, x, target)
-gap = float((cam - scale[:, None, None] * b4).abs().max() / cam.max())
-print(f"Grad-CAM and ||c_j||^2 / R times {ours[0]} differ by at most {gap:.1e} of the largest value.")
-print(f"{ours[0]} is negative on {float((b4 < 0).double().mean()):.1%} of the pixels.")
+gap = float((cam - upsample(evidence.clamp_min(0), x.shape[-2:])).abs().max() / cam.max())
+print(f"Grad-CAM and the positive part of {ours[0]}'s evidence differ by at most {gap:.1e} of the largest value.")
+print(f"The evidence is negative in {float((evidence < 0).double().mean()):.1%} of the cells.")
 
 # %% [markdown]
 # ## The same pictures, all methods
