@@ -45,6 +45,7 @@ from paperlib.comparison.methods import grad_cam
 from paperlib.datasets import birds
 from paperlib.runs.study import n_runs, open_studies
 
+# %%
 pd.set_option("display.max_colwidth", None)
 study = open_studies(globals())[-1]  # the last one that is named
 scored = contest.scored(study)
@@ -241,6 +242,7 @@ def gaps(found):
              for other in found if other not in ours for score, side in good.items()}
     return {name: gap for name, gap in every.items() if np.isfinite(gap).sum() > 1}
 
+# %%
 compared = pairs.compared(gaps(whole))
 alone = [{name: np.nanmean(gap) for name, gap in gaps(one).items()} for one in found]
 for name, row in compared.items():
