@@ -18,7 +18,7 @@ from multiprocessing import forkserver
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
-FORKS = sys.platform == "linux"
+FORKS = sys.platform == "linux" and sys.version_info < (3, 14)  # whose server asks for a password
 READY = "paperlib.runs.ready"  # the module that imports what they need
 
 
@@ -63,8 +63,11 @@ def ignoring_ctrl_c() -> Iterator[None]:
 
 def manager() -> type[AsyncKernelManager]:
     """The class of a notebook's kernel manager: of forked kernels in a process of our own that was forked itself."""
-    forked = FORKS and multiprocessing.parent_process() and not multiprocessing.current_process().daemon
-    return ForkedKernel if forked else AsyncKernelManager
+    if not FORKS or not multiprocessing.parent_process() or multiprocessing.current_process().daemon:
+        return AsyncKernelManager
+    # Forks come from the process that this one was forked from: by itself it would start another, which is not ready.
+    forkserver._forkserver.ensure_running = lambda: None
+    return ForkedKernel
 
 
 class ForkedKernel(AsyncKernelManager):

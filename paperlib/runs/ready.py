@@ -1,7 +1,10 @@
 """Imports what stages and notebooks import, in the process that they are forked from (see `kernels`)."""
 # ruff: noqa: F401
+import gc
+
 import distributed.nanny
 import ipykernel.kernelapp
+import jupytext
 import nbconvert
 import papermill
 
@@ -10,3 +13,5 @@ import paperlib.comparison.saliency
 import paperlib.figures
 import paperlib.runs.report
 import paperlib.runs.study
+
+gc.freeze()  # what is shared stays shared: no fork looks through it for garbage
