@@ -29,7 +29,7 @@ settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {
 out: str = ""             # folder for figures and numbers; empty: figures/run
 shortcut_networks: int = 3   # networks of each kind, of different seeds; at least 2
 shortcut_pictures: int = 24  # test pictures for the two kinds of map that take dozens of passes; all for the others
-cut_outs: int = 0            # test birds of each species that are put before all four backgrounds; 0: all
+cut_outs: int = 15           # test birds of each species that are put before all four backgrounds; 0: all
 
 # %%
 from dataclasses import replace
