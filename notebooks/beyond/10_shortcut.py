@@ -133,6 +133,7 @@ path = figures.keep(figure, "shortcut_experiment", {"pictures": asked[[j for j, 
                     shortcut, out)
 
 # %% [markdown]
+# The honest network names each bird four times alike; the other names a species of whatever background it is shown.
 # For how many of the birds does the prediction change with the background, and in how many of the pictures is it a
 # species of the background shown (by chance in a quarter)? Each number is that of one network.
 
