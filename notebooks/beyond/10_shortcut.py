@@ -28,7 +28,7 @@ data_root: str = ""       # folder of downloaded data: nothing is read from it h
 settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
 out: str = ""             # folder for figures and numbers; empty: figures/run
 shortcut_networks: int = 3   # networks of each kind, of different seeds; at least 2
-shortcut_pictures: int = 24  # test pictures for the two kinds of map that take dozens of passes; all for the others
+shortcut_pictures: int = 16  # test pictures for the two kinds of map that take dozens of passes; all for the others
 cut_outs: int = 15           # test birds of each species that are put before all four backgrounds; 0: all
 
 # %%
