@@ -128,8 +128,8 @@ pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence"
                          "the network's logit": f"{y[j]:.4f}"} for j in (c, other)})
 
 # %% [markdown]
-# The last two rows agree. Compare the two maps, too: where they look alike, the evidence for the winner does not
-# yet say why it won. Their difference will, at the end of the tour.
+# The last two rows agree. The two maps are almost alike, too, both highest around the bird's head: the evidence for the
+# winner does not yet say why it won. Their difference will, at the end of the tour.
 #
 # ## Prototypes that look like the data
 #
@@ -158,6 +158,9 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
       f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
+# The framed picture has our bird's species, and its stone and its water as well: an embedding keeps more than the
+# class.
+#
 # ## Concepts inside the picture
 #
 # Now the same idea one step earlier: cluster not the mean of the map but its cells, and not those of the last block
@@ -193,7 +196,7 @@ assert torch.allclose(att, attribute(h, C))
 # percentage is the concept's share of the evidence, its cells times their score.
 #
 # Do not expect each patch to look like its segment. A class has only $K/C$ prototypes, so a cell takes the least bad
-# of them, and a patch found on grass may have to stand for water.
+# of them: here a patch of sky stands for water.
 
 # %%
 column = study.explain(picture)[-1]
@@ -210,7 +213,9 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
       f"of concept {least}.")
 
 # %% [markdown]
-# Where the last block has a single cell, the two numbers are equal: attribution cannot tell places apart.
+# Crown, breast and wing are segments of their own, red in the attribution. The water falls into an upper and a lower
+# half; these have the largest shares of the evidence because they are large, not because they score high. (Where the
+# last block has a single cell, all scores are equal: attribution cannot tell places apart.)
 #
 # ## What tipped the balance?
 #
@@ -243,9 +248,9 @@ if parts:
 pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# The last two rows are there only if the species' parts are known. Compare them: evidence that points at the parts has
-# a larger share there than their area; with a smaller one it lies elsewhere. Then compare the first two: where one cell
-# covers more of the picture than the parts do, the map is too coarse to point at them.
+# The lead is red around head and breast. The parts that differ have a larger share of it than of the picture, so the
+# map points their way; yet most of it lies beside them. It cannot do much better: one cell is larger than these parts
+# together. (The last two rows are there only if the species' parts are known.)
 #
 # ## Put to the test
 #
@@ -265,8 +270,8 @@ if parts:
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 
 # %% [markdown]
-# The lead changes its sign: with other parts in it, the network takes the same scene for the runner-up. So these parts
-# decide, whatever a map may say.
+# The red around the breast has turned blue, and the lead has changed its sign: with other parts in it, the network
+# takes the same scene for the runner-up. So these parts decide, whatever a map may say.
 #
 # One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
 # notebooks measure.

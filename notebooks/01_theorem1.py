@@ -214,8 +214,8 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
               "highest cell": [m.max().item() for m in maps]}).round(4)
 
 # %% [markdown]
-# *Mean of the map* and *logit* agree up to rounding: the logit is the map's mean. How far the lowest and highest cells
-# are apart says how much the map tells about places. How fine it is depends on $R$ alone.
+# *Mean of the map* and *logit* agree up to rounding: the logit is the map's mean. In all five pictures the evidence is
+# highest on the bird or right beside it, and near zero far away. How fine a map is depends on $R$ alone.
 #
 # ## Where is zero?
 #
@@ -228,7 +228,8 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
 i = chosen[len(chosen) // 2]
 picture, (c, other) = study.data.test.pixels(int(indices[i])), logits[i].topk(2).indices.tolist()
 z = h[i].mean(0)
-v = 1.5 * similarity[i, :, c].abs().max() * z / z.square().sum()
+along = (h[i] @ z).clamp_min(1e-3 * z.square().sum() + 1e-9)   # a cell may be all zeros
+v = 1.2 * (similarity[i, :, c].abs() / along).max() * z        # long enough to turn every other cell
 moved, leads, facts = {}, [], {}
 for name, sign in {"as trained": 0, "$v$ added": 1, "$v$ taken away": -1}.items():
     E = evidence(h[i:i + 1], C + sign * v[:, None], bias)[0]
@@ -254,6 +255,8 @@ figure = figures.beside(picture, {f"{study.data.classes[c]}\nless {study.data.cl
                         "evidence (logits)")
 
 # %% [markdown]
+# The evidence for this bird was highest below its tail; what sets it apart from the runner-up lies under its head.
+#
 # ## Four other networks, with a bias and without
 #
 # The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
@@ -396,8 +399,9 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
               for name, error in (mended | broken).items()}).T
 
 # %% [markdown]
-# A few epsilon is rounding; a million of them are two different functions. (With $R = 1$ every pooling does nothing and
-# all orders agree: give a larger `other_size`.)
+# On the left of the figure stand all that keep the rule, on the right the four that break it: a few epsilon is
+# rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all orders
+# agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
 # of $h$ and the logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.

@@ -147,8 +147,9 @@ def strays(name):
 strays("squares")
 
 # %% [markdown]
-# A square in a foreign cluster is no fault of k-means. Its class and the other differ in a part or two, their
-# embeddings overlap, and UMAP puts what is close among both. The last column tells whether only the map has moved it.
+# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest, and only the map
+# has moved it. The two species differ in few parts, some in the wing bars alone, so their clusters touch, and UMAP puts
+# what is close to both among either.
 #
 # ## What UMAP does to a point that is far away
 #

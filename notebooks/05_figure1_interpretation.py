@@ -188,11 +188,13 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Read a band from left to right. B4 has few and large segments, and the segment with the largest share of the evidence
-# is usually the bird's, red on the attribution map. B34 cuts the bird itself into pieces: head, wing, belly. B234 adds
-# outlines and colours, gives more of its concepts to the background, and its vote, on top, is spread over many species.
-# The patches say what a number stands for, as far as a picture can: some prototypes come from birds, others from grass,
-# sky or water.
+# Take the first bird. Its red lies on head and breast; at B4 also beside them, for a cell of the last block sees much
+# of the picture, and at B234 in the bird's own outline. The concept maps beside tell which piece is which: B4's are
+# blocks around the bird, B34 cuts it into head, wing and breast, B234 follows stone and waves, too. Number 1, the
+# largest share of the evidence, is what lies below the bird: it has most of the cells, and each of them counts for
+# something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the
+# red. On top, all three vote for the prediction; on the last picture, which the network gets wrong, B234's votes are
+# divided among many species.
 #
 # ## The same in numbers
 #
@@ -249,9 +251,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species that the network named, blue ones for the true one. Compare them with the parts in
-# colour: if the red lies on them, the network has seen the right place and read it wrongly; if it lies elsewhere,
-# something else has tipped the balance.
+# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the
+# two differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be.
+# There is red in the grass, too.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -269,8 +271,8 @@ if parts:
 pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# Where the name changes with the background alone, the background had a say. The last row is the check: marked as the
-# species that the network named, the bird should be called so.
+# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. The last row is
+# the check: marked as the species that the network named, the bird is called so.
 #
 # ## Take the mark away
 #
@@ -305,8 +307,8 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale. With other marks the red leaves the marks, and the evidence for the species
-# falls; another background moves the map much less.
+# A row per picture, all maps on one scale; above each picture stands what the network calls the bird. With the
+# runner-up's marks the red for the first prediction pales; on another background it stays on the bird.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
 # the test set.
@@ -352,8 +354,10 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# The first column says that the marks decide and the background does not, as it should be. The others say how far a
-# map shows where the change was: well above the *area* it points there, near it, it does not.
+# The first column tells what the network goes by: nearly none of the birds keeps its name when its marks change, and
+# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more
+# than an even share of it, but not much more. A cell of the last block sees most of the picture, so a small mark
+# changes cells far from it, too.
 #
 # ## The baseline's prototypes
 #
@@ -418,9 +422,9 @@ rows = {(study.data.title, name): row for study in studies for name, row in over
 pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# A map is worth something to the parts where it beats *swapped*; how near it comes to the *ceiling* says how much of
-# what cells of its size allow it reaches. The ceiling rises with the number of cells: B4's cells are larger than most
-# parts. The last rows are differences, picture by picture.
+# All three beat *swapped*, so their concepts know where the parts are; none comes near the *ceiling* of its cells.
+# B34's overlap is the largest by a little, B234's exceeds that of another picture's map by most: large segments overlap
+# something anywhere. The last rows are differences, picture by picture, with their intervals.
 #
 # ## How many concepts are on a map?
 

@@ -47,6 +47,7 @@ from paperlib.measures import prototype_cosines
 from paperlib.runs.study import n_runs, open_studies
 from paperlib.theorem1 import predicted_class
 
+# %%
 pd.set_option("display.max_colwidth", None)
 boards = [Board(study, choices_train_per_class, choices_test_per_class) for study in open_studies(globals())]
 
@@ -156,6 +157,7 @@ def against_default(row):
                        for gap, error in [b.difference(name)]} for b in boards}
     return pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1).round(1)
 
+# %%
 chart("restarts of k-means", "restarts")
 against_default("restarts of k-means")
 

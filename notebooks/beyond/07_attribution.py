@@ -36,13 +36,16 @@ concept_ks: list = [3, 10]  # K/C of the concept maps that are scored
 # %%
 import numpy as np
 import pandas as pd
+import torch
 
 from paperlib import figures
+from paperlib.attribution import upsample
 from paperlib.comparison import contest, pairs, truth
 from paperlib.comparison.methods import grad_cam
 from paperlib.datasets import birds
 from paperlib.runs.study import n_runs, open_studies
 
+# %%
 pd.set_option("display.max_colwidth", None)
 study = open_studies(globals())[-1]  # the last one that is named
 scored = contest.scored(study)
@@ -111,34 +114,45 @@ changed.round(2)
 ours = [e.name for e in study.explainers()]
 net, x, target = study.trained, study.data.test.batch(todo.numbers[:16]), todo.target[:16]
 h = net.features(x)[-1]
-scale = net.C.square().sum(0)[target] / h[0, 0].numel()
-b4 = contest.methods(study)[ours[0]](net, x, target)
+evidence = torch.einsum("ndhw,nd->nhw", h, net.C.T[target]) / h[0, 0].numel()  # h_r . c_j / R: eq. 11 but for a factor
 cam = grad_cam(net, x, target)
-gap = float((cam - scale[:, None, None] * b4).abs().max() / cam.max())
-print(f"Grad-CAM and ||c_j||^2 / R times {ours[0]} differ by at most {gap:.1e} of the largest value.")
-print(f"{ours[0]} is negative on {float((b4 < 0).double().mean()):.1%} of the pixels.")
+gap = float((cam - upsample(evidence.clamp_min(0), x.shape[-2:])).abs().max() / cam.max())
+print(f"Grad-CAM and the positive part of {ours[0]}'s evidence differ by at most {gap:.1e} of the largest value.")
+print(f"The evidence is negative in {float((evidence < 0).double().mean()):.1%} of the cells.")
 
 # %% [markdown]
 # ## The same pictures, all methods
 #
-# Each map is divided by its largest absolute value. Red speaks for the class, blue against it; black lines go round the
-# parts that should be found, where they are known.
+# Each map is divided by its largest absolute value; those of eq. 11 and of Soft-CAM are shown about their own mean, for
+# zero is arbitrary there, and all in squares of a few pixels, for lone pixels are not seen. Red speaks for the class,
+# blue against it; black lines go round the parts that should be found, where they are known.
 
 # %%
 shown = np.linspace(0, len(todo.numbers) - 1, min(5, len(todo.numbers))).round().astype(int)
 numbers, x, target = todo.numbers[shown], study.data.test.batch(todo.numbers[shown]), todo.target[shown]
 methods, net = contest.methods(study), study.trained
-maps = {name: list(method(net, x, target)) for name, method in methods.items()}
-given = contest.floors_and_ceilings(study, todo)
-maps |= {name: list(each[shown]) for name, each in given.items() if name != contest.FLAT}
+maps = {name: method(net, x, target) for name, method in methods.items() if name not in ("Grad-CAM", "edges", "centre")}
+maps |= {name: m[shown] for name, m in contest.floors_and_ceilings(study, todo).items() if name != contest.FLAT}
+
+def about_mean(m):
+    """Maps less their means; zero where that is but rounding."""
+    flat = m.std((1, 2), keepdim=True) < 1e-3 * m.abs().mean((1, 2), keepdim=True)
+    return torch.where(flat, 0.0, m - m.mean((1, 2), keepdim=True))
+
+def squares(m):
+    return list(torch.nn.functional.avg_pool2d(m, max(1, study.data.size // 56)))
+
+# %%
+drawn = {name: squares(about_mean(m) if name in (*ours, "Soft-CAM") else m) for name, m in maps.items()}
 pictures = [study.data.test.pixels(i) for i in numbers]
 titles = [f"{names[a]} or {names[b]}?" for a, b in zip(target, todo.rival[shown], strict=True)]
-figure = figures.panel(pictures, maps, titles, None if todo.parts is None else list(todo.parts[shown]))
+outlines = None if todo.parts is None else list(todo.parts[shown])
+figure = figures.panel(pictures, drawn, titles, outlines)
 path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()}, study, out)
 
 # %% [markdown]
-# B4 is a soft spot of a few cells, and its oracle shows that the parts would fit into so few; B34 and B234 give it
-# outlines, but a segment keeps one score, wherever it lies.
+# B4 is a soft spot of a few cells on or beside the bird; B34 and B234 give it the bird's outline, but a segment keeps
+# one score, wherever it lies. The oracles show what so many cells could say: even the coarsest would fit the head.
 #
 # ## Class, or class against rival?
 #
@@ -148,16 +162,11 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 # the oracles know no class. Maps of the class and of the lead, about their means (a map of one segment stays blank):
 
 # %%
-def about_mean(m):
-    """A map less its mean; zero if that is but rounding."""
-    return (m - m.mean()) * (m.std() > 1e-3 * m.abs().mean())
-
 both = {}
 for name in (*ours, "saliency"):
-    both[f"{name}, class"] = [about_mean(m) for m in maps[name]]
     lead = contest.lead_maps(net, name, methods[name], x, target, todo.rival[shown])
-    both[f"{name}, lead"] = [about_mean(m) for m in lead]
-figure = figures.panel(pictures, both, titles, None if todo.parts is None else list(todo.parts[shown]))
+    both |= {f"{name}, class": squares(about_mean(maps[name])), f"{name}, lead": squares(about_mean(lead))}
+figure = figures.panel(pictures, both, titles, outlines)
 path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, study, out)
 
 # %% [markdown]
@@ -233,6 +242,7 @@ def gaps(found):
              for other in found if other not in ours for score, side in good.items()}
     return {name: gap for name, gap in every.items() if np.isfinite(gap).sum() > 1}
 
+# %%
 compared = pairs.compared(gaps(whole))
 alone = [{name: np.nanmean(gap) for name, gap in gaps(one).items()} for one in found]
 for name, row in compared.items():
@@ -241,8 +251,8 @@ rows = pd.DataFrame(compared).T.rename_axis(["ours", "other", "score"])
 print(f"{len(rows)} comparisons; {(rows['p'] < 0.05).sum()} are told apart (p below .05).")
 
 # %% [markdown]
-# By how much each of the paper's maps is better (red) or worse (blue) than each other method; grey numbers where the
-# two cannot be told apart.
+# By how much each of the paper's maps is better (red) or worse (blue) than each other method; numbers are bold where
+# the two are told apart.
 
 # %%
 kept = {mine: {} for mine in ours}

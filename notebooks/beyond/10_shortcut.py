@@ -273,7 +273,8 @@ figure = figures.forest(square, labels, dict.fromkeys(labels, 1 / kinds), shared
 path = figures.keep(figure, "shortcut_crossed", square, shortcut, out)
 
 # %% [markdown]
-# READ THE SQUARE
+# If votes told of the network alone, the two rows of one network would agree, whatever its concepts were fitted on; if
+# they told of the pictures alone, the two rows of the same pictures would.
 #
 # ## Where prototypes come from
 #
@@ -420,6 +421,8 @@ closing("10", out, [shortcut])
 # - *Prototypes tell*, if they are read with pictures that do not share the training set's bias: by the votes of the
 #   background's cells, and by the neighbours of KMEx's. With training pictures alone every prototype would look tied to
 #   its background, honest or not.
+# - But votes tell of *two* things at once, the network and the pictures that its concepts were fitted on; only by
+#   crossing them can they be told apart. An explanation that is fitted on biased pictures shows their bias.
 # - *Where a prototype comes from does not*: most concept prototypes lie on the background in all networks, for most of
 #   a picture is background.
 # - *Attribution maps tell or not, by method*: the verdicts are above. An honest network's map lies on the background,

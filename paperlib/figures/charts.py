@@ -155,7 +155,7 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
     """A panel for each name of `found`, a row per rival, a column per score: by how much the name is better.
 
     found[name][rival][score] has difference, limit (three errors) and p. Colour: the difference in errors, red for
-    better, at most six; grey numbers are of differences that cannot be told from zero.
+    better, at most six; bold numbers are of differences that can be told from zero.
     """
     rivals = list(next(iter(found.values())))
     size = 1.6 + 0.52 * len(scores) * len(found), 1.5 + 0.26 * len(rivals)
@@ -164,12 +164,13 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
         cells = [[rows[rival].get(score) for score in scores] for rival in rivals]
         errors = [[3 * cell["difference"] / cell["limit"] if cell and cell["limit"] else 0 for cell in row]
                   for row in cells]
-        image = axis.imshow(errors, cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto", alpha=0.75)
+        image = axis.imshow(errors, cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto", alpha=0.5)
         for y, row in enumerate(cells):
             for x, cell in enumerate(row):
                 if cell:
+                    told = cell["p"] < 0.05
                     axis.text(x, y, f"{cell['difference']:+.2f}", ha="center", va="center", fontsize=6,
-                              color="black" if cell["p"] < 0.05 else "0.6")
+                              weight="bold" if told else "normal", color="black" if told else "0.35")
         axis.set_xticks(range(len(scores)), scores, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(rivals)), rivals, fontsize=8)
         axis.set_title(f"{name} is better by", fontsize=9)

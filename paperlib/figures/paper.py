@@ -183,5 +183,6 @@ def _beside(axis, middles, points) -> None:
         best = int(free.argmax()) if free.any() else int(gaps.argmax())
         taken = np.concatenate([taken, places[best:best + 1]])
         axis.annotate(str(number), middle, places[best] * side, fontsize=9, ha="center", va="center", weight="bold",
-                      zorder=4, arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5},
+                      zorder=4,
+                      arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5},
                       path_effects=[withStroke(linewidth=2.5, foreground="white")])

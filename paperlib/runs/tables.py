@@ -54,6 +54,9 @@ Networks that learn species by their background, beside honest ones: means over 
 Share of a map's cells that vote for a species of the picture's background."""))
 
 
+ASIDE = ("runs", "crowding")  # what stands beside the rows in Figure 2's numbers: network by network, on the map
+
+
 def write_tables(folder: Path | str) -> Path:
     """Write `folder`/README.md, the tables of the numbers that `folder` holds; returns its path."""
     folder = Path(folder)
@@ -111,7 +114,7 @@ def records(folder: Path, stem: str, pointer: str) -> Records:
 
 def at(record: dict, pointer: str) -> dict | None:
     """The rows at a pointer such as "board/seed" in the record's numbers; None where there are none."""
-    rows = record["numbers"]
+    rows = {row: values for row, values in record["numbers"].items() if row not in ASIDE}
     for key in pointer.split("/") if pointer else ():
         rows = rows.get(key) if isinstance(rows, dict) else None
     return rows if isinstance(rows, dict) else None
