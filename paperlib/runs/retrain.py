@@ -22,7 +22,6 @@ from paperlib.runs.summary import Teller
 # Notebook 08 chooses a penalty on validation pictures, with networks that have not seen them.
 SHIPPED = {"birds": (5, 3), "digits": (5, 3), "shortcut": (3, 0), "sparrows": (3, 0)}
 CHOOSING = {"birds": 1}
-ZERO_PADDED = "resnet18_x0_25"  # the twin of the first network in notebook 06: the same but for its padding
 TRAIN = {"cnn": results.train_cnn, "protopnet": results.train_protopnet}
 SHIPS = {"cnn": results.shipped_cnn, "protopnet": results.shipped_protopnet}
 
@@ -33,7 +32,7 @@ def networks() -> dict[str, tuple[Study, str]]:
              for kind, n in zip(shipped.KINDS, counts, strict=True) for seed in range(n)]
     asked += [(Study.of_profile(dataset=dataset, seed=seed, choosing=True), "cnn")
               for dataset, n in CHOOSING.items() for seed in range(n)]
-    asked += [(Study.of_profile(dataset="birds", backbone=ZERO_PADDED), "cnn")]
+    asked += [(Study.of_profile(dataset="birds", backbone=shipped.ZERO_PADDED), "cnn")]
     return {shipped.name(study, kind): (study, kind) for study, kind in asked}
 
 

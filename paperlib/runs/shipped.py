@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from paperlib.datasets import files
-from paperlib.runs import profiles
 from paperlib.runs.settings import Settings
 from paperlib.runs.store import Kept
 
 KINDS = ("cnn", "protopnet")
 PLACE = "PAPERLIB_NETWORKS"
+ZERO_PADDED = "resnet18_x0_25"  # the twin of notebook 06: birds-zeros-cnn-0 is birds-cnn-0 but for its padding
 
 
 def folder() -> Path:
@@ -42,12 +42,9 @@ def taken_from(place: Path) -> Iterator[None]:
 
 
 def name(study: Settings, kind: str) -> str:
-    """The network's name: birds-cnn-0; birds-choosing-cnn-0 is trained without the validation pictures.
-
-    A backbone that is not the quick profile's is named: birds-resnet18_x0_25-cnn-0.
-    """
-    other = study.backbone != profiles.read("quick")["backbone"]
-    return "-".join([study.dataset, *["choosing"] * study.choosing, *[study.backbone] * other, kind, str(study.seed)])
+    """The network's name: birds-cnn-0; birds-choosing-cnn-0 is trained without the validation pictures."""
+    twin = ["zeros"] * (study.backbone == ZERO_PADDED)
+    return "-".join([study.dataset, *twin, *["choosing"] * study.choosing, kind, str(study.seed)])
 
 
 def path(study: Settings, kind: str) -> Path:

@@ -413,10 +413,10 @@ def test_settings_of_ones_own_files_name_no_folder(fresh_cache, tmp_path, monkey
 # Soft-CAM
 
 def test_softcam_is_trained_once_for_each_penalty(tiny, computed):
-    soft, manifest = tiny.finetuned(1e-3)
-    assert manifest["training"]["l1"] == 1e-3 and manifest["training"]["recipe"]["epochs"] == 1
+    soft, manifest = tiny.finetuned(study.SOFTCAM_L1)
+    assert manifest["training"]["l1"] == study.SOFTCAM_L1 and manifest["training"]["recipe"]["epochs"] == 1
     assert manifest["training"]["recipe"]["lr"] == pytest.approx(tiny.recipe.lr / 5)
-    same, _ = again(tiny).finetuned(1e-3)
+    same, _ = again(tiny).finetuned(study.SOFTCAM_L1)
     assert computed.count("softcam") == 1
     x = tiny.data.test.batch(range(8))
     assert torch.equal(soft(x), same(x)) and torch.equal(again(tiny).softcam(x), soft(x))
