@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from scipy.ndimage import distance_transform_edt
 
 PALETTE = sns.color_palette("colorblind", 10)
 # The same ten, in an order whose first five stay furthest apart to a colour-blind eye; grey, the maps' ground, is last.
@@ -96,10 +97,9 @@ def _borders(ids: np.ndarray, height: int, width: int) -> list:
 
 
 def number_segment(axis, picture, where: np.ndarray, number: int) -> None:
-    """Write a concept's number at the cell of its segment that is nearest to the segment's middle."""
-    cells = np.argwhere(where)
-    if len(cells):
-        y, x = cells[np.square(cells - cells.mean(0)).sum(1).argmin()]
+    """Write a concept's number where its segment is widest: at the cell that is furthest from all others."""
+    if where.any():
+        y, x = np.unravel_index(distance_transform_edt(np.pad(where, 1))[1:-1, 1:-1].argmax(), where.shape)
         dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
         axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=8, ha="center",
                   va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
