@@ -43,12 +43,10 @@ class Result:
 
 
 def shows(text: str, studies: Collection, runs: Collection) -> list[tuple[object, str]]:
-    """The (study, stage) pairs that a notebook shows: all stages of `runs` if it shows means over them."""
-    if MEANS in text:
-        return [(run, stage) for run in runs for stage in run.STAGES]
+    """The (study, stage) pairs that a notebook shows: of all `runs` if it shows means over them."""
     words = set(re.findall(r"\.(\w+)", text))
     stages = ["network", *(stage for stage, names in SHOWN.items() if words & set(names))]
-    return [(study, stage) for study in studies for stage in stages]
+    return [(study, stage) for study in (runs if MEANS in text else studies) for stage in stages]
 
 
 def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Collection[str], folder: Path) -> str:
