@@ -128,8 +128,9 @@ pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence"
                          "the network's logit": f"{y[j]:.4f}"} for j in (c, other)})
 
 # %% [markdown]
-# The last two rows agree. The two maps are almost alike, too, both highest around the bird's head: the evidence for the
-# winner does not yet say why it won. Their difference will, at the end of the tour.
+# The last two rows agree. The two maps are almost alike, too, both highest at the bird's face and nearly as high in the
+# water from there to the corner: the evidence for the winner does not yet say why it won. Their difference, at the end
+# of the tour, says more.
 #
 # ## Prototypes that look like the data
 #
@@ -213,9 +214,11 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
       f"of concept {least}.")
 
 # %% [markdown]
-# Crown, breast and wing are segments of their own, red in the attribution. The water falls into an upper and a lower
-# half; these have the largest shares of the evidence because they are large, not because they score high. (Where the
-# last block has a single cell, all scores are equal: attribution cannot tell places apart.)
+# The crown and the back are one segment, the face and the breast another; these two are the reddest in the attribution.
+# The wing is paler, and its lower edge shares a concept with the stone. The water falls into an upper and a lower half;
+# these have the largest shares of the evidence because they are large, not because they score high: the lower one
+# scores lowest of all. (Where the last block has a single cell, all scores are equal: attribution cannot tell places
+# apart.)
 #
 # ## What tipped the balance?
 #
@@ -248,9 +251,10 @@ if parts:
 pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# The lead is red around head and breast. The parts that differ have a larger share of it than of the picture, so the
-# map points their way; yet most of it lies beside them. It cannot do much better: one cell is larger than these parts
-# together. (The last two rows are there only if the species' parts are known.)
+# The lead is largest at head and breast, and as large in the water above and in front of them. The parts that differ
+# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them. Such
+# cells cannot outline the parts: one cell is larger than both parts together. (The last two rows are there only if the
+# species' parts are known.)
 #
 # ## Put to the test
 #
@@ -270,8 +274,9 @@ if parts:
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 
 # %% [markdown]
-# The red around the breast has turned blue, and the lead has changed its sign: with other parts in it, the network
-# takes the same scene for the runner-up. So these parts decide, whatever a map may say.
+# The red around the breast has turned blue, most of the red elsewhere has faded, and the mean has changed its sign: in
+# the same scene, with two parts changed, the network puts the runner-up ahead. So here these parts decide, although the
+# map puts most of the lead beside them.
 #
 # One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
 # notebooks measure.

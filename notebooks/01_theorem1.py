@@ -142,8 +142,8 @@ table(own)
 
 # %% [markdown]
 # The yardstick is the machine epsilon, the distance from 1 to the next number: $2^{-23}$ in float32 and $2^{-52}$ in
-# float64. A sum of hundreds of products may err by several epsilon. A wrong theorem would err by far more, and as much
-# in float64 as in float32.
+# float64. A sum of a hundred or more products may err by several epsilon. A wrong theorem would err by far more, and as
+# much in float64 as in float32.
 
 # %%
 EPSILON = {name: torch.finfo(getattr(torch, name)).eps for name in ("float32", "float64")}
@@ -215,7 +215,8 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
 
 # %% [markdown]
 # *Mean of the map* and *logit* agree up to rounding: the logit is the map's mean. In all five pictures the evidence is
-# highest on the bird or right beside it, and near zero far away. How fine a map is depends on $R$ alone.
+# highest on the bird or right beside it, and lowest well away from it. Lowest need not mean against: in three of the
+# five, every cell speaks for the class. How fine a map is depends on $R$ alone.
 #
 # ## Where is zero?
 #
@@ -255,14 +256,15 @@ figure = figures.beside(picture, {f"{study.data.classes[c]}\nless {study.data.cl
                         "evidence (logits)")
 
 # %% [markdown]
-# The evidence for this bird was highest below its tail; what sets it apart from the runner-up lies under its head.
+# The evidence for this bird was highest at the tip of its tail. What sets it apart from the runner-up lies further left,
+# from its head down to the ground, and most of all at its legs.
 #
 # ## Four other networks, with a bias and without
 #
 # The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
 # dropout layer before the classifier, and DenseNet a last ReLU between its norm and the pooling, which belongs to the
 # encoder here. Eq. 4 is about a structure, so these are untrained: random weights will do. (With the setting
-# `weights: imagenet` they have those.) One thing an untrained network lacks is the means and variances of its batch
+# `weights: imagenet` they have ImageNet's.) One thing an untrained network lacks is the means and variances of its batch
 # norms; without them its logits all but vanish. It measures them on the pictures at hand.
 
 # %%
@@ -300,7 +302,7 @@ pd.DataFrame({name: {"largest relative error": f"{worst[name]:.1e}", "in epsilon
               for name, eps in EPSILON.items()}).T
 
 # %% [markdown]
-# All are a few epsilon. A bias changes nothing: it is added after the average on the left and to every cell on the
+# All are a few epsilon at most. A bias changes nothing: it is added after the average on the left and to every cell on the
 # right, which is why the paper may leave it out "without loss of generality".
 #
 # ### Dropout is silent at prediction
@@ -399,8 +401,8 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
               for name, error in (mended | broken).items()}).T
 
 # %% [markdown]
-# On the left of the figure stand all that keep the rule, on the right the four that break it: a few epsilon is
-# rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all orders
+# All that keep the rule stand beside the dashed line of their precision, the four that break it far to the right: a few
+# epsilon are rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all orders
 # agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells

@@ -154,7 +154,9 @@ figure = figures.scatter(points, label, "validation accuracy, %", zero=False)
 path = figures.keep(figure, "softcam_sweep", rows, study, out)
 
 # %% [markdown]
-# From right to left there is less and less evidence, and more of it near zero; accuracy goes the same way.
+# Along the points of L1, from right to left, there is less and less evidence, and more of it near zero. The weakest
+# penalty costs no accuracy beside L1 0; the others cost more and more. L2 shrinks the evidence and leaves the maps
+# about as uneven as they were.
 #
 # The choice: the largest $\lambda_1$ whose validation accuracy is at most one standard error, $\sqrt{p (1 - p) / n}$,
 # below the best. `choices.choose` refuses test pictures.
@@ -290,7 +292,8 @@ closing("08", out, [study])
 # - An L1 norm falls when all evidence shrinks as well as when fewer cells have any. A smaller norm is no sparser map.
 # - A penalty is a choice, and a choice that looks at test pictures makes their accuracy too good. Validation pictures
 #   cost one more network, trained on four fifths of the pictures.
-# - The columns remain prototypes, and can be held against the data like any classifier's.
+# - The columns remain prototypes, and can be held against the data like any classifier's. The penalty brings them no
+#   nearer to their classes, and the stronger one turns them away.
 #
 # ## Exercises
 #

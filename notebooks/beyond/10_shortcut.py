@@ -83,7 +83,7 @@ figure = figures.sheet([train.pixels(i) for train, i in trains], [described(trai
 path = figures.keep(figure, "shortcut_pictures", shown, shortcut, out)
 
 # %% [markdown]
-# Below, a row of one species is a row of one background.
+# In the lower row each species has one background, in the upper row any.
 #
 # ## What the test accuracy says
 #
@@ -275,7 +275,10 @@ path = figures.keep(figure, "shortcut_crossed", square, shortcut, out)
 
 # %% [markdown]
 # If votes told of the network alone, the two rows of one network would agree, whatever its concepts were fitted on; if
-# they told of the pictures alone, the two rows of the same pictures would.
+# they told of the pictures alone, the two rows of the same pictures would. Neither do. Nearly all votes follow the
+# background only where a network with the shortcut meets pictures with it. Pictures with the shortcut lift the votes of
+# an honest network somewhat, most of all with B34. And honest pictures hide the shortcut of a network that has it:
+# there each species has prototypes of every background, and votes are no more than chance.
 #
 # ## Where prototypes come from
 #
@@ -302,8 +305,8 @@ pd.DataFrame({name: readings[f"prototypes from the background: {name}"] for name
 # ## What KMEx says
 #
 # A KMEx prototype is a point among the embeddings, and what it stands for is seen from the pictures nearest to it.
-# Nearest *training* pictures all have their species' background, whatever the network looks at: the training set made
-# them so. Test pictures have any. So: of the ten test pictures nearest to a prototype, how many share their commonest
+# With the shortcut, its nearest *training* pictures nearly all have one background, whatever the network looks at: the
+# training set made them so. Test pictures have any. So: of the ten test pictures nearest to a prototype, how many share their commonest
 # background?
 
 # %%
@@ -326,7 +329,8 @@ print(f"ten pictures at random: {at_random:.0%}")
 
 # %% [markdown]
 # The first prototype of the first species, and the test pictures nearest to it: above for the first honest network,
-# below for the first with the shortcut. Do not judge by one prototype; the reading is the mean over all.
+# below for the first with the shortcut. Above, all are of one species, before all four backgrounds; below, all are
+# before the sky, and of three species. Do not judge by one prototype; the reading is the mean over all.
 
 # %%
 numbers = [i for side in studies for i in near[side][0][0].tolist()]
@@ -336,7 +340,9 @@ path = figures.keep(figure, "shortcut_kmex", commonest, shortcut, out)
 # %% [markdown]
 # ## The verdict
 #
-# All readings, a dot for each network. In what tells, the two colours do not mix.
+# All readings, a dot for each network. The two colours mix only in where the prototypes of B4 and B234 come from. In
+# the maps they do not mix, but the networks with the shortcut lie far apart: one of them has nearly its whole map on
+# the background, by every method.
 
 # %%
 figure = figures.dots(readings, "share", (0, 1))
@@ -371,7 +377,9 @@ pd.DataFrame(verdicts).T.infer_objects().round(2)
 # A map that tells on a network should do so in the pictures where the shortcut decides. The experiment knows them: by
 # how much does the probability of the predicted class fall, in the mean, when the bird is put before the other three
 # backgrounds? Spearman's correlation of that fall with the background's share of the map, and with the votes of the
-# background's cells, in each network with the shortcut. Beyond *level* it is no chance, at 95 %.
+# background's cells, in each network with the shortcut. Beyond *level* it is no chance, at 95 %. No reading passes in
+# all three networks: saliency and HiResCAM pass in two, and in the third they say the opposite. These networks leave
+# little to tell apart, for they change their mind about every bird.
 
 # %%
 def fall(p):
@@ -420,14 +428,16 @@ closing("10", out, [shortcut])
 #
 # - The experiment is the truth, and it needs pictures that can be changed; explanations are for when they cannot.
 # - *Prototypes tell*, if they are read with pictures that do not share the training set's bias: by the votes of the
-#   background's cells, and by the neighbours of KMEx's. With training pictures alone every prototype would look tied to
-#   its background, honest or not.
+#   background's cells, and by the neighbours of KMEx's. Read with the biased training pictures alone, prototypes would
+#   look tied to the background whatever the network looks at.
 # - But votes tell of *two* things at once, the network and the pictures that its concepts were fitted on; only by
-#   crossing them can they be told apart. An explanation that is fitted on biased pictures shows their bias.
-# - *Where a prototype comes from does not*: most concept prototypes lie on the background in all networks, for most of
-#   a picture is background.
-# - *Attribution maps tell or not, by method*: the verdicts are above. An honest network's map lies on the background,
-#   too, so that one map alone tells nothing; only the comparison does.
+#   crossing them can they be told apart. Biased pictures make an honest network look a little biased, and honest
+#   pictures hide the bias of the other.
+# - *Where a prototype comes from* says little: most concept prototypes lie on the background in all networks, for most
+#   of a picture is background. Only B34's tell, by a difference that is hardly seen.
+# - *Attribution maps* lie on the background more with the shortcut, by every method. But networks with the shortcut
+#   differ so much among themselves that only occlusion tells; the other maps stay open. An honest network's map lies on
+#   the background, too, so that one map alone tells nothing; only the comparison does.
 # - Three networks of each kind show large effects, and no small ones: look at the smallest difference before you call a
 #   reading silent. What is far from its limit stays the same with other seeds; try `settings = {"seed": 10}`.
 #
