@@ -40,6 +40,7 @@ from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import evidence
 
+# %%
 study = open_studies(globals())[-1]
 
 # %% [markdown]
@@ -252,9 +253,9 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
 # The lead is largest at head and breast, and as large in the water above and in front of them. The parts that differ
-# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them. Such
-# cells cannot outline the parts: one cell is larger than both parts together. (The last two rows are there only if the
-# species' parts are known.)
+# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them.
+# Such cells cannot outline the parts: one cell is larger than both parts together. (The last two rows are there only if
+# the species' parts are known.)
 #
 # ## Put to the test
 #

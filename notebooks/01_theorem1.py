@@ -40,6 +40,7 @@ from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import classify_then_pool, evidence, pool_then_classify
 
+# %%
 studies = open_studies(globals())
 
 # %%
@@ -256,16 +257,16 @@ figure = figures.beside(picture, {f"{study.data.classes[c]}\nless {study.data.cl
                         "evidence (logits)")
 
 # %% [markdown]
-# The evidence for this bird was highest at the tip of its tail. What sets it apart from the runner-up lies further left,
-# from its head down to the ground, and most of all at its legs.
+# The evidence for this bird was highest at the tip of its tail. What sets it apart from the runner-up lies further
+# left, from its head down to the ground, and most of all at its legs.
 #
 # ## Four other networks, with a bias and without
 #
 # The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
 # dropout layer before the classifier, and DenseNet a last ReLU between its norm and the pooling, which belongs to the
 # encoder here. Eq. 4 is about a structure, so these are untrained: random weights will do. (With the setting
-# `weights: imagenet` they have ImageNet's.) One thing an untrained network lacks is the means and variances of its batch
-# norms; without them its logits all but vanish. It measures them on the pictures at hand.
+# `weights: imagenet` they have ImageNet's.) One thing an untrained network lacks is the means and variances of its
+# batch norms; without them its logits all but vanish. It measures them on the pictures at hand.
 
 # %%
 def settled(net, x):
@@ -302,8 +303,8 @@ pd.DataFrame({name: {"largest relative error": f"{worst[name]:.1e}", "in epsilon
               for name, eps in EPSILON.items()}).T
 
 # %% [markdown]
-# All are a few epsilon at most. A bias changes nothing: it is added after the average on the left and to every cell on the
-# right, which is why the paper may leave it out "without loss of generality".
+# All are a few epsilon at most. A bias changes nothing: it is added after the average on the left and to every cell on
+# the right, which is why the paper may leave it out "without loss of generality".
 #
 # ### Dropout is silent at prediction
 #
@@ -402,8 +403,8 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
 
 # %% [markdown]
 # All that keep the rule stand beside the dashed line of their precision, the four that break it far to the right: a few
-# epsilon are rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all orders
-# agree: give a larger `other_size`.)
+# epsilon are rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all
+# orders agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
 # of $h$ and the logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.

@@ -119,8 +119,8 @@ pd.DataFrame(ours | published).reindex(rows).fillna("")
 #
 # ## Class by class
 #
-# An average can hide a class. In the next figures each mark is a class of the first run: the further right, the more its
-# prototypes point at its own data; the further up, the more at everyone else's.
+# An average can hide a class. In the next figures each mark is a class of the first run: the further right, the more
+# its prototypes point at its own data; the further up, the more at everyone else's.
 
 # %%
 def draw(study):
@@ -251,8 +251,8 @@ closing("02", out, studies)
 #   with *out*.
 # - The *out* cosines of columns and centroids come close to the paper's, although its networks start from ImageNet
 #   weights and ours (unless `weights` says otherwise) from random ones, on other data. Our *class* cosines are higher.
-# - Part of the gap is the mean embedding, which the softmax cannot see: without it, the gap is about half as wide on the
-#   digits, and a small part of what it was on the birds.
+# - Part of the gap is the mean embedding, which the softmax cannot see: without it, the gap is about half as wide on
+#   the digits, and a small part of what it was on the birds.
 #
 # ## Exercises
 #

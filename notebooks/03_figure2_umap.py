@@ -88,7 +88,7 @@ pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 
 # %% [markdown]
 # Triangles are as long as the data by construction, and squares, as means of data, of a similar length. The length of a
-# cross is whatever training left it.
+# cross is whatever training left it: here, a small part of theirs.
 #
 # ## Figure 2
 #
@@ -115,8 +115,8 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
 
 # %% [markdown]
 # On the right, squares lie within their clusters, and where two species share a cluster, in the shared one. On the
-# left, triangles lie in their own clusters, too, though the paper's were "rarely near"; crosses lie together in a few
-# places, far from most of their classes.
+# left, so do the triangles, though the paper's were "rarely near"; the crosses lie in a few places, most of them in one
+# heap, far from most of their classes.
 #
 # On the map, how many marks have a training picture of their own class as the nearest?
 
@@ -148,8 +148,8 @@ strays("squares")
 
 # %% [markdown]
 # A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest, and only the map
-# has moved it. The two species differ in few parts, some in the wing bars alone, so their clusters touch, and UMAP puts
-# what is close to both among either.
+# has moved it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters lie
+# on one another or touch, and UMAP puts what is close to both among either.
 #
 # ## What UMAP does to a point that is far away
 #
@@ -194,12 +194,12 @@ bars = figures.bars(distances, "distance to the nearest of its class /\nmedian d
 line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorder=0)
 
 # %% [markdown]
-# Read each kind of prototype against the last row: the claim holds for the squares where their *distance* is no larger
-# than about that of a test point, and for crosses and triangles where theirs is several times that.
+# Read each kind of prototype against the last row. On both data sets the squares are nearer to their class than a test
+# point is, and crosses and triangles several times as far. By distance, the claim holds.
 #
 # Squares are means of training points, so it is no surprise that they lie among them. Triangles have the length of the
-# data and the direction of $c_j$: where they are far from their class, the direction is to blame, and Table 1 (notebook
-# 02) gives its cosine.
+# data and the direction of $c_j$: that they are far from their class is the fault of the direction, and Table 1
+# (notebook 02) gives its cosine.
 #
 # ## Do triangles find their class?
 #
@@ -217,8 +217,8 @@ pd.DataFrame(tested).T
 # %% [markdown]
 # In every network the first reading holds and the second does not: a triangle is several times as far from its class as
 # a fresh picture, and yet nearly always nearer to its own class than to any other. UMAP, which knows neighbours only,
-# therefore draws it in its own cluster. On such data the map hides what the distance shows, and "rarely near" is a
-# statement about distances that the paper's figure cannot make.
+# therefore draws it in its own cluster, or in the one that its class shares. On such data the map hides what the
+# distance shows, and "rarely near" is a statement about distances that the paper's figure cannot make.
 #
 # ## Where the crosses go
 #
@@ -238,10 +238,10 @@ for study in studies:
 pd.DataFrame(crowding).T.astype(object)
 
 # %% [markdown]
-# Where a few short points serve many crosses, the map shows the crosses in heaps, and a heap's place says nothing about
-# their classes. It says that the $c_j$ are short, which depends on the training recipe: weight decay, for one, shrinks
-# them. Ours for digits and birds has it. The paper prints no recipe; it follows Gautam et al. (2024), whose public code
-# has no decay, so its crosses may have spread for another reason.
+# A few points, among the shortest of all, serve all crosses. So the map shows the crosses in heaps, and a heap's place
+# says nothing about their classes. It says that the $c_j$ are short, which depends on the training recipe: weight
+# decay, for one, shrinks them. Ours for digits and birds has it. The paper prints no recipe; it follows Gautam et al.
+# (2024), whose public code has no decay, so its crosses may have spread for another reason.
 #
 # ## The numbers, kept
 
@@ -263,9 +263,9 @@ closing("03", out, studies)
 # %% [markdown]
 # ## Summary
 #
-# - Squares lie among their class's data: their *distance* is no larger than that of a fresh picture.
+# - Squares lie among their class's data: their *distance* is smaller than that of a fresh picture.
 # - Crosses and triangles lie several times as far: they do not represent their class. Triangles still find it, that is,
-#   no other class is nearer, and the map therefore shows them where they are not.
+#   hardly ever is another class nearer, and the map therefore shows them where they are not.
 # - The map shows neighbours, not distances. It repeats with its seed on one machine, not from machine to machine; the
 #   table does not depend on it.
 #

@@ -42,6 +42,7 @@ from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 from paperlib.theorem1 import predicted_class
 
+# %%
 studies = open_studies(globals())
 study = studies[-1]
 
@@ -175,7 +176,7 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 #   lower. Each map has a scale of its own;
 # - the **prototypes**: the training picture that each comes from, the patch in the box. Frame and number are those on
 #   the map, and the percentage is the concept's *share of the evidence*: its cells times their mean score, divided by
-#   the sum over the map. The largest share comes first; those without are not on the map.
+#   the sum over the map. The largest share comes first; a number that is not on the map has no cell there.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -188,13 +189,14 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Take the first bird. Its red lies on head and breast; at B4 also beside them, for a cell of the last block sees much
-# of the picture, and at B234 in the bird's own outline. The concept maps beside tell which piece is which: B4's are
-# blocks around the bird, B34 cuts it into head, wing and breast, B234 follows stone and waves, too. Number 1, the
-# largest share of the evidence, is what lies below the bird: it has most of the cells, and each of them counts for
-# something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the
-# red. On top, all three vote for the prediction; on the last picture, which the network gets wrong, B234's votes are
-# divided among many species.
+# Take the first bird. At B4 its darkest red lies on the head and just as much on the water above and before it, for a
+# cell of the last block sees much of the picture; at B34 on the head, with paler red around it; at B234 within the
+# bird's own outline. The concept maps beside tell which piece is which: B4's are blocks on and around the bird, B34
+# cuts it into smaller ones, B234 follows its outline, the stone and the line between light and dark water. Number 1,
+# the largest share of the evidence, is mostly the water below the bird: it has more cells than any other, and each of
+# them counts for something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more:
+# that is the red of B234. On top, all three vote for the prediction; on the last picture, which the network gets wrong,
+# B234's votes are divided among many species.
 #
 # ## The same in numbers
 #
@@ -228,7 +230,8 @@ readings = {(f"picture {i}", column["name"]): reading(column, i)
 pd.DataFrame(readings).T
 
 # %% [markdown]
-# A concept can lead because it is large or because it scores high; *its score / mean* tells which. Where most votes go
+# A concept can lead because it is large or because it scores high; *its score / mean* tells which. Every leading
+# concept here lies mostly on background, and most lead by size alone, with a score below the mean. Where most votes go
 # to another class than the prediction, this explainer would classify the picture otherwise than the network does.
 #
 # ## A wrong prediction, explained
@@ -252,8 +255,8 @@ if said != true:
 
 # %% [markdown]
 # Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the
-# two differ in the wing bars alone, which this bird has not: the darkest red lies on the wing, where they would be.
-# There is red in the grass, too.
+# two differ in the wing bars alone, which this bird has not: the darkest red lies on the lower wing and behind
+# it, next to where they would be. There is red in the grass, too.
 #
 # A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
 # backgrounds, and with the parts above as the *other* species has them.
@@ -272,7 +275,7 @@ pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if 
 
 # %% [markdown]
 # The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. The last row is
-# the check: marked as the species that the network named, the bird is called so.
+# a check, though a weak one: marked as the species that the network named, the bird keeps that name.
 #
 # ## Take the mark away
 #
@@ -308,7 +311,7 @@ if study.dataset == "birds":
 
 # %% [markdown]
 # A row per picture, all maps on one scale; above each picture stands what the network calls the bird. With the
-# runner-up's marks the red for the first prediction pales; on another background it stays on the bird.
+# runner-up's marks the red for the first prediction pales; on another background it stays about where it was.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
 # the test set.
@@ -355,9 +358,9 @@ pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
 # The first column tells what the network goes by: nearly none of the birds keeps its name when its marks change, and
-# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more
-# than an even share of it, but not much more. A cell of the last block sees most of the picture, so a small mark
-# changes cells far from it, too.
+# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more than
+# an even share of it, but less than twice that, and a new background about an even one. A cell of the last block sees
+# most of the picture, so a small mark changes cells far from it, too.
 #
 # ## The baseline's prototypes
 #
@@ -376,8 +379,9 @@ numbers = {"class": names[mine], "captions": captions,
 path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
 
 # %% [markdown]
-# Its prototypes are patches, and some patches are the prototype of several: then the class has fewer concepts than
-# $K/C$.
+# Its prototypes are patches. These are all different; some show the head or the breast, others little but background.
+# In other classes a patch can be the prototype of several (notebook 04 counts the different ones): such a class has
+# fewer concepts than $K/C$.
 #
 # ## Do concepts fit the parts?
 #
@@ -422,9 +426,10 @@ rows = {(study.data.title, name): row for study in studies for name, row in over
 pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# All three beat *swapped*, so their concepts know where the parts are; none comes near the *ceiling* of its cells.
-# B34's overlap is the largest by a little, B234's exceeds that of another picture's map by most: large segments overlap
-# something anywhere. The last rows are differences, picture by picture, with their intervals.
+# All three beat *swapped*, B4 only just, so their concepts know something of where the parts are; none comes near the
+# *ceiling* of its cells. B34's overlap is the largest, but hardly larger than B234's; B234's exceeds that of another
+# picture's map by most: large segments overlap something anywhere. The last rows are differences, picture by picture,
+# with their intervals; that of B34 less B234 reaches down to zero.
 #
 # ## How many concepts are on a map?
 
@@ -474,8 +479,8 @@ pd.DataFrame(rows).T.map("{:.2g}".format)
 # %% [markdown]
 # The mean is kept up to rounding, and with it the logit: each depth tells the same sum in other places. *Deviation /
 # mean* is a map's contrast. Every step is an average, and an average can only flatten: the finer the outline, the
-# smaller the contrast. (Where the last block has a single cell it is zero from the first row on, and no depth can say
-# where.) A map refined among all $K$ has more scores, and more concepts than anyone reads.
+# smaller the contrast. (Where the last block has a single cell it is zero up to rounding in every row, and no depth can
+# say where.) A map refined among all $K$ has more scores, and more concepts than anyone reads.
 #
 # ## Is the attribution on the object?
 #
@@ -508,8 +513,9 @@ shares = {(study.data.title, name): row for study in studies for name, row in ma
 pd.DataFrame(shares).T.round(3) if shares else None
 
 # %% [markdown]
-# An excess of more than two errors is hardly chance, and may still be small: compare it with *on it*. (Data sets
-# without masks have no row.) It is a first look, not a comparison of attribution methods: that is notebook 07.
+# All three maps exceed *swapped* by many errors, B234's by most. Yet more than half of the red lies beside the bird,
+# and most of what lies on it another picture's map would have put there, too. (Data sets without masks have no row.) It
+# is a first look, not a comparison of attribution methods: that is notebook 07.
 #
 # ## The numbers, kept
 
@@ -532,12 +538,12 @@ closing("05", out, studies)
 # ## Summary
 #
 # - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches;
-#   among all $K$ prototypes (eq. 9) it tends to hold the more concepts, the shallower the blocks.
+#   among all $K$ prototypes (eq. 9) it holds the more concepts, the shallower the blocks.
 # - Going upstream, attribution keeps its mean, hence the logit, and, above the last block, takes one value per segment.
 #   Its outline gets finer and its contrast smaller: the shallower map says *where* more finely, and *how much* more
 #   evenly.
-# - Whether attribution lies on the object can be measured where there are masks; chance is then neither zero nor the
-#   area, for maps and objects share a liking for the middle.
+# - Whether attribution lies on the object can be measured where there are masks: on the drawn birds more of it does
+#   than chance would have. Chance is neither zero nor the area, for maps and objects share a liking for the middle.
 #
 # ## Exercises
 #

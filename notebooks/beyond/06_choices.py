@@ -55,8 +55,8 @@ boards = [Board(study, choices_train_per_class, choices_test_per_class) for stud
 # ## The pictures
 #
 # Some forty explainers are fitted on the same few training pictures of each class, and compared on all test pictures.
-# So levels lie below those of notebook 04, where all training pictures are used; differences are what counts here. The
-# network is the study's own.
+# So the birds' levels lie below those of notebook 04, where all training pictures are used; differences are what counts
+# here. The network is the study's own.
 
 # %%
 pd.DataFrame({b.title: {"default explainer": b.name(b.default["depth"]), "fitted on, per class": b.fitted_on,
@@ -119,9 +119,9 @@ figure = figures.options(of_seeds(boards[-1]), limits)
 path = figures.keep(figure, "choices_seeds", {"luck": boards[-1].luck}, boards[-1].study, out)
 
 # %% [markdown]
-# *Same map* is against the default explainer, the first seed of the default depth: even its own other seeds do not come
-# near one. The map on the screen is one of several that k-means finds about equally good, and no option can be asked to
-# agree more than a seed does.
+# *Same map* is against the default explainer, the first seed of the default depth: even its own other seeds stay
+# clearly below one. The map on the screen is one of several that k-means finds about equally good, and no option can be
+# asked to agree more than a seed does.
 #
 # Both errors together, times three, are the **limit**: a smaller difference cannot be seen on these pictures, and
 # "nothing seen" never means more than that. (With some thirty comparisons, two errors would declare one or two
@@ -162,7 +162,8 @@ chart("restarts of k-means", "restarts")
 against_default("restarts of k-means")
 
 # %% [markdown]
-# Restarts keep the clustering whose rows lie closest to their prototypes, which is not the one that votes best.
+# Restarts keep the clustering whose rows lie closest to their prototypes, which need not be the one that votes best: in
+# accuracy nothing is seen here.
 #
 # ## Eq. 8: whose norm?
 #
@@ -176,6 +177,8 @@ chart("norm (eq. 8)", "norm")
 against_default("norm (eq. 8)")
 
 # %% [markdown]
+# On the birds the other two vote far better than the norm of a row; on the digits nothing is seen.
+#
 # ## Eq. 8: the factor $1/D_b$
 #
 # First the readings that one finds in code and paper:
@@ -185,9 +188,9 @@ chart("block weight (eq. 8)", "weight")
 against_default("block weight (eq. 8)")
 
 # %% [markdown]
-# They are steps of one scale. Let the factor be $D_b^e$: minus one is the paper's exponent, zero gives every block the
-# same length, one favours deep blocks, which usually have more channels. (A common factor changes nothing, so only the
-# ratios between blocks count.)
+# But for $1/(1+D_b)$, which is nearly the paper's, they are steps of one scale. Let the factor be $D_b^e$: minus one is
+# the paper's exponent, zero gives every block the same length, one favours deep blocks, which usually have more
+# channels. (A common factor changes nothing, so only the ratios between blocks count.)
 
 # %%
 chart("exponent", "exponent", joined=True)
@@ -236,8 +239,8 @@ numbers = {"picture": i, "concepts": {e: len(col["everyone"].unique()) for e, co
 path = figures.keep(figure, "choices_ladder", numbers, study, out)
 
 # %% [markdown]
-# From left to right the speckles of edges and colours give way to the last block's few smooth segments, and the grey of
-# other classes to the class's own concepts.
+# From left to right the speckles give way to larger, smoother segments. Below, the number of concepts falls with them,
+# and on the bird the grey of other classes gives way to the class's own concepts; the background stays mostly grey.
 #
 # ## How many blocks?
 #
@@ -282,7 +285,7 @@ pd.DataFrame({(title, name): row for title, rows in costs.items() for name, row 
 # Where the factor costs accuracy, shallow blocks have taken the last one's place; without it they are *added to* it.
 # What a larger $e$ costs is on the ladder: the more the last block weighs, the more the map is that block's coarse
 # grid, smoothed, and the less it follows the edges and colours of the picture. All this on few training pictures: the
-# first remark, below, shows how much of the factor's cost more pictures take away.
+# first remark, below, shows that on the birds all of them take away only a part of the factor's cost.
 #
 # ## Eq. 7: resolution and interpolation
 #
@@ -304,9 +307,9 @@ against_default("interpolation (eq. 7)")
 # ## A choice that the network made: what lies outside the picture?
 #
 # A convolution at the border of a map needs values from outside. Most networks take zeros; the alternative repeats the
-# border's own values. Eq. 8 takes each cell's direction, and cells that have seen zeros point elsewhere: k-means makes
-# them a concept of their own, the *frame*. Two networks that differ in their padding only, on the same pictures. (The
-# twin is shown where it ships or has been trained: `PADDING["zeros"].compute("network")` trains it, in minutes.)
+# border's own values. Eq. 8 takes each cell's direction, and cells that have seen zeros point elsewhere: k-means can
+# make them a concept of their own, the *frame*. Two networks that differ in their padding only, on the same pictures.
+# (The twin is shown where it ships or has been trained: `PADDING["zeros"].compute("network")` trains it, in minutes.)
 
 # %%
 name = study.backbone.removesuffix("_replicate")
@@ -327,8 +330,9 @@ path = figures.keep(figure, "choices_padding", frames, study, out)
 pd.DataFrame(frames).T.rename_axis("outside is").round(2)
 
 # %% [markdown]
-# *Frame* is the best overlap (IoU) of one concept with the outermost cells of the map, mean over the test pictures. A
-# reader of such a map must know that its border tells of the network's arithmetic and not of the picture.
+# *Frame* is the best overlap (IoU) of one concept with the outermost cells of the map, mean over the test pictures.
+# With zeros it is higher for B34 and B234, and not for B4, which has few cells. A reader of a map with a frame must
+# know that its border tells of the network's arithmetic and not of the picture.
 #
 # ## Eq. 10: who wins the vote, and how many prototypes?
 #
@@ -340,8 +344,10 @@ chart("vote (eq. 10)", "vote")
 against_default("vote (eq. 10)")
 
 # %% [markdown]
-# More prototypes per class make a finer vote, and more concepts on the map. (With one per class a map among one class's
-# prototypes is one segment.)
+# On the birds the largest cluster decides worse than the largest class; on the digits nothing is seen.
+#
+# More prototypes per class put more concepts on the map, and on the birds they make a better vote; on the digits
+# nothing is seen. (With one per class a map among one class's prototypes is one segment.)
 
 # %%
 chart("K/C", "k")
@@ -396,8 +402,9 @@ figure = figures.options(targets, ranges, "prediction")
 
 # %% [markdown]
 # The square of a correlation is the share of what varies that two maps have in common: where the runner-up's map
-# correlates highly with the prediction's, one map explains both classes and so neither. Notebook 07 explains the lead
-# of one over the other instead.
+# correlates highly with the prediction's, one map explains both classes and so neither. On the birds the two have more
+# than half in common. (The digits' last block has one cell: their maps are flat, and have no correlation.) Notebook 07
+# explains the lead of one over the other instead.
 #
 # ## The first remark: are subsets of the training data enough?
 #
@@ -421,10 +428,11 @@ pd.concat({(title, name): pd.DataFrame(rows).T for title, each in subsets.items(
            for name, rows in each.items()}).round(1)
 
 # %% [markdown]
-# So much for the performance. Is it the same *explanation*? Two explainers on two sets of pictures without a common
-# one: how alike are their maps of the same test pictures (the same adjusted Rand index), and how far apart are their
-# prototypes (matched one to one within each class; the unit is the distance of a prototype to its nearest fellow)?
-# Below it the same for another seed on the same pictures: what k-means does by itself.
+# So much for the performance: on the digits, and for the birds' B4, no loss is seen; the birds' B234 loses much with
+# the factor, and a little without it on the fewest pictures. Is it the same *explanation*? Two explainers on two sets
+# of pictures without a common one: how alike are their maps of the same test pictures (the same adjusted Rand index),
+# and how far apart are their prototypes (matched one to one within each class; the unit is the distance of a prototype
+# to its nearest fellow)? Below it the same for another seed on the same pictures: what k-means does by itself.
 
 # %%
 stable = {b.title: choices.stability(b) for b in boards}
@@ -482,16 +490,20 @@ pd.DataFrame({(title, name): row for title, rows in gains.items() for name, row 
 
 # %% [markdown]
 # Where a reader finds more than the vote, the class *is* in the distribution of clusters, and the largest share misses
-# it: some classes get cells of every picture, and a reader learns to allow for that, the vote cannot. If the reader of
-# concepts finds more than the reader of classes, *which* of a class's prototypes it is matters too. What is missing
-# between reader and CNN was lost before any counting, or could not be learned from so few pictures. (Ties go to the
-# lowest class here, so the votes may differ a little from the charts.)
+# it. So it is with the birds' B234: a class may get cells of every picture; a reader learns to allow for that, the vote
+# cannot. There the reader of classes finds even more than the reader of concepts: *which* of a class's prototypes it is
+# adds nothing that can be learned from these pictures. The reader of concepts may also fall below the vote, as with the
+# digits' B4, for it is not told the prototypes' classes. What is missing between reader and CNN was lost before any
+# counting, or could not be learned from so few pictures. (Ties go to the lowest class here, so the votes may differ a
+# little from the charts.)
 #
 # ## What to fix, and where nothing was seen
 #
 # Every option against the default: points of accuracy, and the agreement of its map with the default's less that of
-# another seed's. Bars are limits. An option whose bar stays clear of the dashed line must be stated in a paper; of the
-# others these pictures show nothing.
+# another seed's. Bars are limits. An option whose bar stays clear of the dashed line, for the map on its left, must be
+# stated in a paper; of the others these pictures show nothing. (On the right a map agrees with the default's more than
+# another seed's does.) In accuracy the digits tell no option from the default; the birds tell all but the restarts,
+# $1/(1+D_b)$ and bicubic interpolation.
 
 # %%
 compared = [*switches, "depth"]
@@ -542,7 +554,7 @@ for b in boards:
 # - Stable accuracy does not mean stable maps: compare maps, not only accuracies, before you call an explanation robust.
 # - The vote reads only how often each class's clusters occur; where it is weak, a learned reader of the same
 #   distribution finds more.
-# - Zero padding makes a concept of the map's border.
+# - With zero padding a concept of B34 or B234 follows the map's border more closely than with the border's own values.
 
 # %%
 closing("06", out)

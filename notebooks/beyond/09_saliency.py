@@ -28,7 +28,6 @@ data_root: str = ""       # folder of downloaded data or of your own class folde
 settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
 out: str = ""             # folder for figures and numbers; empty: figures/run
 visualised: int = 4       # classes whose picture is made
-ascent_steps: int = 60    # steps of gradient ascent for it
 ascent_l2: list = [0.0, 0.001, 0.01, 0.1]  # weights of the picture's norm in what is ascended
 boxed_per_class: int = 2  # test pictures of each class that get a box; 0: all
 
@@ -109,7 +108,7 @@ path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, stud
 
 # %%
 classes = np.linspace(0, len(names) - 1, min(visualised, len(names))).round().astype(int)
-made = {l2: visualise(net, classes, study.data.size, ascent_steps, 10.0, l2, progress=False) for l2 in ascent_l2}
+made = {l2: visualise(net, classes, study.data.size, 60, 10.0, l2, progress=False) for l2 in ascent_l2}
 best = torch.as_tensor(study.embeddings("test")[0]) @ net.C.cpu() + (0 if net.bias is None else net.bias.cpu())
 best = best[:, classes].amax(0)  # the highest score of a test picture, for each class
 titles = [f"{names[k]}\n\u03bb {l2:g}: score {float(score):.0f}\n(best real: {float(most):.0f})"
@@ -132,11 +131,12 @@ swept = {l2: {"score / best real": float((course[-1] / best).mean()),
 pd.DataFrame(swept).T.rename_axis("\u03bb").round(2)
 
 # %% [markdown]
-# Do you recognise the class in them? Higher scores than any real picture's are found far away from the data; where
-# another class's score rises even higher, the network does not even predict the class that a picture was made for; and
-# a penalty that brings the score down to a real picture's does not bring a bird. The columns $c_j$ themselves lie away
-# from their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the training pictures
-# nearest to them, in their place.
+# Do you recognise the class in them? Scores far above any real picture's come from a few coloured spots. Where another
+# class's score rises even higher, the network does not even predict the class that a picture was made for. And a
+# penalty that brings the score down does not bring a bird: the first picture of the second row, whose score is about
+# the best real one's, is a faint grid of dots, and the rows below are grey. The columns $c_j$ themselves lie away from
+# their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the training pictures nearest to
+# them, in their place.
 #
 # ## Weakly supervised localisation
 #
@@ -202,8 +202,8 @@ ahead = contest.table({name: {"IoU": gap} for name, gap in gaps.items()})
 pd.DataFrame(compared(gaps)).T.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 
 # %% [markdown]
-# They are better than a box that is always in the middle, and that is all: from edges, and from a bump in the centre,
-# the graph cut draws boxes that these pictures cannot tell from saliency's, without a look at the network.
+# They are better than the two boxes that cost nothing, and that is all: from edges, and from a bump in the centre, the
+# graph cut draws boxes that these pictures cannot tell from saliency's, without a look at the network.
 #
 # ## Away from the middle
 #
@@ -249,7 +249,7 @@ closing("09", out, [study])
 # - The class saliency map takes one backward pass and has the picture's resolution, but no sign, and does not add up to
 #   the score; eq. 11 adds up to it exactly, at the resolution of the last block.
 # - A picture made to raise a class's score can beat all real ones many times over without looking like any, or being
-#   taken for one. No weight of the penalty draws a bird: it leads from coloured noise to grey.
+#   taken for one. No weight of the penalty draws a bird: it leads from coloured spots to grey.
 # - With a graph cut a map becomes a box, and most of the box is the graph cut's. Given nothing but the picture's edges,
 #   or a bump in the middle, it finds the birds as well as from saliency, as far as these pictures can show. A box does
 #   not measure what a map knows; notebook 07 asks for the parts instead.

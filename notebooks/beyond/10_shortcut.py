@@ -173,6 +173,7 @@ def shares_of(method, pictures):
                                             for some in pictures.split(30)])
                             for run, c in zip(studies[side], predicted[side], strict=True)]) for side in studies}
 
+# %%
 shares = {"saliency": shares_of(saliency_map, everything),
           "HiResCAM, block 3": shares_of(methods.hires_cam, everything),
           "integrated gradients": shares_of(methods.integrated_gradients, few),
@@ -191,6 +192,7 @@ def votes(e, features, some):
     outside = torch.nn.functional.adaptive_avg_pool2d(off[some].double(), right.shape[1:]) > 0.5
     return [(right * where).sum((1, 2)) / where.sum((1, 2)) for where in (outside, ~outside)]
 
+# %%
 def read(run, predicted):
     """explainer -> for each test picture: the background's share of the map, and such votes off and on the bird"""
     found = {e.name: [] for e in run.explainers()}
@@ -275,7 +277,7 @@ path = figures.keep(figure, "shortcut_crossed", square, shortcut, out)
 
 # %% [markdown]
 # If votes told of the network alone, the two rows of one network would agree, whatever its concepts were fitted on; if
-# they told of the pictures alone, the two rows of the same pictures would. Neither do. Nearly all votes follow the
+# they told of the pictures alone, the two rows of the same pictures would. Neither do. Most votes follow the
 # background only where a network with the shortcut meets pictures with it. Pictures with the shortcut lift the votes of
 # an honest network somewhat, most of all with B34. And honest pictures hide the shortcut of a network that has it:
 # there each species has prototypes of every background, and votes are no more than chance.
@@ -306,8 +308,8 @@ pd.DataFrame({name: readings[f"prototypes from the background: {name}"] for name
 #
 # A KMEx prototype is a point among the embeddings, and what it stands for is seen from the pictures nearest to it.
 # With the shortcut, its nearest *training* pictures nearly all have one background, whatever the network looks at: the
-# training set made them so. Test pictures have any. So: of the ten test pictures nearest to a prototype, how many share their commonest
-# background?
+# training set made them so. Test pictures have any. So: of the ten test pictures nearest to a prototype, how many share
+# their commonest background?
 
 # %%
 def nearest(run):
@@ -319,6 +321,7 @@ def common(rows):
     """Share of the commonest background among the pictures of each row"""
     return [test.backgrounds[row].bincount(minlength=kinds).max().item() / len(row) for row in rows]
 
+# %%
 near = by_side(nearest)
 commonest = {side: [common(rows) for rows in each] for side, each in near.items()}
 rng = np.random.default_rng(0)

@@ -44,7 +44,6 @@ class Teller:
     def job(self, done) -> None:
         """A job that is done, with the warnings that no job gave before."""
         self.told += 1
-        self.remember_memory(time.perf_counter() - self.start)
         error = done.error or getattr(done.result, "error", "")
         what = f"FAILED: {error}" if error else f"{done.seconds:.0f} s"
         lines = [f"[{self.told}/{self.n}] {done.title}: {what}"]

@@ -25,7 +25,7 @@ def test_embedded_data_sets(monkeypatch):
     assert entry.place.name == "digits.csv.gz" and entry.bytes > 50_000
     monkeypatch.setattr(data, "BIRDS_PER_CLASS", {"train": 1, "test": 1})
     entry = inventory.take("birds")
-    assert entry.bytes == 2 * len(entry.dataset.classes) * 96 * 96 * 4, "pictures of three channels, and masks"
+    assert entry.bytes == 2 * len(entry.dataset.classes) * 224 * 224 * 4, "pictures of three channels, and masks"
 
 
 def test_folder_of_ones_own(own):
