@@ -423,7 +423,7 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
 # %% tags=["headline"]
 for study, row in zip(studies, own, strict=True):
     figures.keep(None, "theorem1", {"eq. 4": row}, study, out)
-    print(f"{study.data.title}: eq. 4 on {row['network'].split(',')[0]}, R = {row['R']}, relative error "
+    print(f"{study.data.title}: eq. 4 on {row['network'].split(',')[0]}, R = {row['R']}, error "
           f"{row['relative float32']:.0e} (float64: {row['relative float64']:.0e})")
 print(f"largest over the {len(tested)} rows that test it (R > 1): {worst['float32']:.0e} "
       f"(float64: {worst['float64']:.0e})")

@@ -124,8 +124,9 @@ def _other_numbers(text, known, entries, found):
 
 
 def _other_value(claim, found):
-    """The records with the numbers changed that the first pointer of a claim leads to."""
-    pointer = next(iter(claim.quantity.values())).replace("{on}", claims._data_sets(claim, found)[0])
+    """The records with the numbers changed that a claim's first pointer leads to, of those that its sentence shows."""
+    shown = [each for name, each in claim.quantity.items() if f"{{{name}" in claim.here and not each.startswith("=")]
+    pointer = [*shown, *claim.quantity.values()][0].replace("{on}", claims._data_sets(claim, found)[0])
     file = pointer.partition(":")[0].removesuffix(".json")
     edited = json.dumps(found[file])
     for value in np.ravel(quantities.look(found, pointer)).tolist():
