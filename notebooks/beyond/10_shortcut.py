@@ -271,7 +271,7 @@ square = {f"{side} network, {side} pictures": {name: np.nanmean([row[name][:, 1]
 square |= {f"{side} network, {OTHER[side]} pictures": {name: np.nanmean([row[name] for row in across[side]], 0)
                                                        for name in ours[:2]} for side in studies}
 square = contest.table(square)
-labels = {name: f"{name}: background's cells that vote\nfor a species of this background" for name in ours[:2]}
+labels = {name: f"{name}: off the bird, votes for\na species of the background" for name in ours[:2]}
 figure = figures.forest(square, labels, dict.fromkeys(labels, 1 / kinds), shared=True)
 path = figures.keep(figure, "shortcut_crossed", square, shortcut, out)
 
