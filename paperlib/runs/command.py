@@ -9,6 +9,7 @@ import argparse
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -252,7 +253,8 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
     """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
     from paperlib.runs import report
 
-    networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
+    with warnings.catch_warnings(action="ignore"):  # the jobs have said what is wrong with a network
+        networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
     tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
               for study in plan.studies}
     run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
