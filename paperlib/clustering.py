@@ -168,8 +168,9 @@ class Rows:
         chosen = self.X[index]
         if self.shift is None:
             return chosen
-        ones = np.ones((*chosen.shape[:-1], 1), chosen.dtype)
-        return np.concatenate([chosen - self.shift.astype(chosen.dtype), ones], axis=-1)
+        found = np.ones((*chosen.shape[:-1], self.width), chosen.dtype)
+        np.subtract(chosen, self.shift.astype(chosen.dtype), out=found[..., :-1])
+        return found
 
     def squares(self):
         """||x||^2 of each row, (m,)."""
@@ -179,11 +180,12 @@ class Rows:
         return found
 
     def project(self, width, rng):
-        """These rows in the `width` dimensions in which a sample of them varies most, found as by Halko et al. (2011)."""
+        """These rows in the `width` dimensions in which a sample of them varies most (Halko et al. 2011)."""
         D = self.width - 1
         if width >= D:
             return self
-        sample = self.take(rng.randint(len(self.X), size=SAMPLE) if len(self.X) > SAMPLE else slice(None))[:, :-1]
+        sample = self.X[rng.permutation(len(self.X))[:SAMPLE]]
+        sample -= self.shift.astype(sample.dtype)
         basis = rng.standard_normal((D, min(width + 8, D))).astype(sample.dtype)
         for _ in range(3):
             basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
