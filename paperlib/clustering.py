@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 from paperlib.guards import check_count
 
 AUTO = 48  # dimensions of the projection; it pays where rows are more, and wider, than twice as many
-SAMPLE = 2048  # rows from which the projection is found
+SAMPLE = 1024  # rows from which the projection is found
 FINALISTS = 2  # restarts that are finished in all dimensions
 CACHED = 2**19  # bytes of a chunk of rows and its distances, so that they stay in a core's own cache
 
