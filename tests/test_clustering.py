@@ -72,12 +72,12 @@ def test_ends_where_centres_are_the_means_of_their_nearest_rows(X, dtype, projec
     np.testing.assert_allclose(model.transform(X) ** 2, distance, rtol=1e-2 if dtype == np.float32 else 1e-6)
 
 
-@pytest.mark.parametrize("projection", ["auto", 48, None])
-def test_as_good_as_scikit_learns_over_seeds(X, projection):
-    X = X.astype(np.float32)
-    ours = [RestartKMeans(8, random_state=seed, projection=projection).fit(X).inertia_ for seed in range(8)]
+def test_as_good_as_scikit_learns_over_seeds(X):
+    X = X[:300].astype(np.float32)
     theirs = [KMeans(8, n_init=10, random_state=seed).fit(X).inertia_ for seed in range(8)]
-    assert np.mean(ours) <= 1.001 * np.mean(theirs)
+    for projection in ("auto", 20, None):
+        ours = [RestartKMeans(8, random_state=seed, projection=projection).fit(X).inertia_ for seed in range(8)]
+        assert np.mean(ours) <= 1.001 * np.mean(theirs)
 
 
 def test_restarts_never_hurt(X):
