@@ -157,7 +157,8 @@ def beside(picture, maps: dict, label: str, centred: bool = False, limit: float 
         image = overlay(axis, picture, m, limit)
         axis.set_title(title, fontsize=8)
         axis.set_xlabel(f"mean {array(each).mean():z.2f}", fontsize=8)
-    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15, extend="neither" if limit == largest else "both")
+    ends = "neither" if limit == largest else "both"
+    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15, extend=ends)
     return figure
 
 
