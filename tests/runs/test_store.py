@@ -17,8 +17,8 @@ from paperlib.datasets import files
 from paperlib.runs import store
 from paperlib.runs.study import STAGES, Study
 
-TINY = Study(dataset="digits", train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2,
-             protopnet_epochs=1)
+TINY = Study(dataset="digits", backbone="resnet18_x0_25", train_per_class=8, test_per_class=4, epochs=1, n_init=1,
+             prototypes_per_class=2, protopnet_epochs=1)
 
 
 def keep(value: float = 1.0, kind: str = "kmex", calls: list | None = None, **inputs):
