@@ -14,8 +14,9 @@
 # suggest that performance remains stable on subsets of the training data", and "the sustained classification
 # performance of B4 and B234 using cluster distributions calls for further investigation".
 #
-# This notebook turns one switch at a time and measures what that does to the accuracy and to the maps. Beside each
-# difference stands the smallest one that these pictures can show. Then it puts both remarks to the test.
+# **Aim**: to turn one switch at a time and measure what that does to the accuracy and to the maps. Beside each
+# difference stands the smallest one that these pictures can show. Then both remarks are put to the test. **You need**
+# notebooks 04 and 05. **Time**: half an hour to read, up to ten minutes to run.
 
 # %%
 from paperlib.runs.claims import closing, opening
@@ -572,3 +573,5 @@ closing("06", out)
 #    accuracy by more than the limit?
 # 3. Show that $e$ and $e'$ give the same prototypes, up to one factor, when all blocks have the same number of
 #    channels.
+#
+# **Next**: [07](07_attribution.ipynb), whether the maps point at what matters.

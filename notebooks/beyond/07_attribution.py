@@ -9,9 +9,11 @@
 # %% [markdown]
 # # Attribution, measured: are these maps better than gradients?
 #
-# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them. A reader
-# will ask whether they point at what matters any better than Grad-CAM does, and what they cost. The paper has no number
-# to hold ours against; this notebook makes some.
+# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them.
+#
+# **Aim**: to measure whether they point at what matters any better than Grad-CAM does, and what they cost. The paper
+# has no number to hold ours against. **You need** notebook 05. **Time**: half an hour to read, up to ten minutes to
+# run.
 #
 # It takes pictures whose truth is known. A drawn bird comes with a mask of its parts; for two species we know which
 # parts tell them apart; and the same scene can be drawn again with one part as in the other species, so that the
@@ -371,3 +373,5 @@ closing("07", out)
 #    this notebook does that change, and is the picture still one that the network could have met?
 # 2. Delete the *lowest* pieces first. For which methods is the curve the mirror image?
 # 3. Use `segments="all"` in `upstream`. Which scores change?
+#
+# **Next**: [08](08_softcam.ipynb), a network trained for its maps.

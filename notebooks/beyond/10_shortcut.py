@@ -20,6 +20,9 @@
 #
 # No two networks agree entirely. So there are several of each kind, from different seeds, and each explanation is
 # asked: by how much do the two kinds differ, compared with how much networks of one kind differ among themselves?
+#
+# **Aim**: to find the readings that tell. **You need** notebooks 04 and 05. **Time**: half an hour to read, about five
+# minutes to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -453,3 +456,5 @@ closing("10", out, [shortcut])
 # 2. Read KMEx by training pictures instead of test pictures. What do you find for the honest network?
 # 3. Take the background's prototypes out of the vote of B234. Does the accuracy before other backgrounds come back?
 # 4. Redraw the bird without one of its parts (`test.redrawn(i, without=("wing bars",))`). Which networks notice?
+#
+# **Next**: [the exercises](../exercises/README.md), with checks; the shortcut is in them, too.

@@ -57,8 +57,8 @@ def _kmex(study):
 
 
 def _protopnet(study):
-    study.protopnet_manifest  # noqa: B018 - asking for it makes it
-    study.patch_embeddings("train")
+    study.protopnet  # noqa: B018 - asking for it makes it
+    study.protopnet_manifest  # noqa: B018
 
 
 def _softcam(study):

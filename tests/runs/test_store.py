@@ -56,7 +56,7 @@ def test_kept_once_with_a_manifest_that_says_what_made_it(fresh_cache):
 def test_changed_code_is_computed_anew(fresh_cache, edited):
     """With eq. 8's weight changed, prototypes are not those of before; embeddings, which do not pass there, are."""
     before = {kind: store.address(kind, {}) for kind in store.MADE_BY}
-    edited("concepts", '"inv_dim": lambda D: 1 / D', '"inv_dim": lambda D: 2 / D')
+    edited("composite", '"inv_dim": lambda D: 1 / D', '"inv_dim": lambda D: 2 / D')
     changed = {kind for kind in store.MADE_BY if store.address(kind, {}) != before[kind]}
     assert {"explainer", "evaluation", "comparison", "contest", "stage"} <= changed
     assert not {"embeddings", "drawn", "checkpoint"} & changed
