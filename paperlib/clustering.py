@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 from paperlib.guards import check_count
 
 AUTO = 48  # dimensions of the projection; it pays where rows are more, and wider, than twice as many
-SAMPLE = 2048  # rows from which the projection is found
+SAMPLE = 1024  # rows from which the projection is found
 FINALISTS = 2  # restarts that are finished in all dimensions
 CACHED = 2**19  # bytes of a chunk of rows and its distances, so that they stay in a core's own cache
 
@@ -168,8 +168,9 @@ class Rows:
         chosen = self.X[index]
         if self.shift is None:
             return chosen
-        ones = np.ones((*chosen.shape[:-1], 1), chosen.dtype)
-        return np.concatenate([chosen - self.shift.astype(chosen.dtype), ones], axis=-1)
+        found = np.ones((*chosen.shape[:-1], self.width), chosen.dtype)
+        np.subtract(chosen, self.shift.astype(chosen.dtype), out=found[..., :-1])
+        return found
 
     def squares(self):
         """||x||^2 of each row, (m,)."""
@@ -179,11 +180,12 @@ class Rows:
         return found
 
     def project(self, width, rng):
-        """These rows in the `width` dimensions in which a sample of them varies most, found as by Halko et al. (2011)."""
+        """These rows in the `width` dimensions in which a sample of them varies most (Halko et al. 2011)."""
         D = self.width - 1
         if width >= D:
             return self
-        sample = self.take(rng.randint(len(self.X), size=SAMPLE) if len(self.X) > SAMPLE else slice(None))[:, :-1]
+        sample = self.X[rng.permutation(len(self.X))[:SAMPLE]]
+        sample -= self.shift.astype(sample.dtype)
         basis = rng.standard_normal((D, min(width + 8, D))).astype(sample.dtype)
         for _ in range(3):
             basis = np.linalg.qr(sample.T @ (sample @ basis))[0]

@@ -274,9 +274,8 @@ def factors(board):
 
 def other_networks(board):
     """depth -> the accuracies of the other networks, in points"""
-    every = {option: {**board.default, **differs} for option, differs in board.rows["depth"].items()}
-    found = [run.compare(every, choices_test_per_class) for run in board.study.runs(n_runs(globals()))[1:]]
-    return {option: [100 * run[option]["correct"].mean() for run in found] for option in every}
+    found = [choices.depths(replace(board, study=run)) for run in board.study.runs(n_runs(globals()))[1:]]
+    return {option: [100 * run[option]["correct"].mean() for run in found] for option in board.rows["depth"]}
 
 # %%
 costs, networks = {b.title: factors(b) for b in boards}, {b.title: other_networks(b) for b in boards}

@@ -149,7 +149,7 @@ def beside(picture, maps: dict, label: str, centred: bool = False, limit: float 
     or at `limit`, beyond which colours stay the same: so a map can be read beside one of much larger values.
     """
     drawn = [array(m) - centred * array(m).mean() for m in maps.values()]
-    largest = max(spread(m) if centred else float(np.abs(m).max()) for m in maps.values())
+    largest = max(spread(m) if centred else float(np.abs(array(m)).max()) for m in maps.values())
     limit = min(limit or largest, largest)
     figure, axes = plt.subplots(1, len(maps) + 1, figsize=(2 * len(maps) + 2.8, 2.7), layout="constrained")
     show(axes[0], picture, "the picture")
@@ -157,7 +157,8 @@ def beside(picture, maps: dict, label: str, centred: bool = False, limit: float 
         image = overlay(axis, picture, m, limit)
         axis.set_title(title, fontsize=8)
         axis.set_xlabel(f"mean {array(each).mean():z.2f}", fontsize=8)
-    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15, extend="neither" if limit == largest else "both")
+    ends = "neither" if limit == largest else "both"
+    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15, extend=ends)
     return figure
 
 

@@ -177,7 +177,7 @@ def _legends(figure, colours, names) -> None:
 
 def _beside(axis, middles, points) -> None:
     """The number of each class near its middle (C, 2) in the frame, where points and other numbers leave room."""
-    side = np.ptp(points, axis=0)  # so that near is near on the page
+    side = np.ptp(points, axis=0) + 1e-9  # so that near is near on the page
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)
     steps = np.concatenate([radius * ring for radius in (0.035, 0.05, 0.07, 0.09)])

@@ -22,6 +22,8 @@ from paperlib.runs.parameters import NOTEBOOKS, UsageError
 from paperlib.runs.summary import Teller, failed, ledger, table
 
 MOST_RUNS = 1000
+# About how long notebooks take that take long, so that none of them is begun last; others take 20 seconds.
+SECONDS = {"06": 130.0, "07": 60.0, "08": 100.0, "09": 90.0, "10": 180.0}
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
 
 
@@ -222,10 +224,13 @@ def _kept(plans: Iterable[Plan], again: bool) -> dict[str, Result]:
 
 def _job(plan: Plan):
     """A notebook's job, and the stages of studies that it shows."""
+    from paperlib.runs import shares
     from paperlib.runs.jobs import Job
 
     work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, plan.executed)
-    return Job(plan.name, plan.name, (), 20.0, work), notebooks.shows(plan.text, plan.studies, plan.runs)
+    shown = notebooks.shows(plan.text, plan.studies, plan.runs)
+    shown += shares.of(plan.studies, parameters.declared(plan.text) | plan.given)
+    return Job(plan.name, plan.name, (), SECONDS.get(plan.name[:2], 20.0), work), shown
 
 
 def _predictions(plans: Iterable[Plan], out: Path) -> list:

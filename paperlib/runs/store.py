@@ -45,6 +45,7 @@ MADE_BY = {
     "comparison": ("concepts", *SEEN),
     "contest": ("comparison.contest", *SEEN),
     "stage": ("runs.stages", *CALLERS),
+    "share": ("runs.shares", *CALLERS),
 }
 
 

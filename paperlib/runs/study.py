@@ -226,6 +226,10 @@ class Study(Settings):
 
     # A headless run
 
+    def needs(self, stage: str) -> list[tuple[Study, str]]:
+        """The (study, stage) pairs that a stage of STAGES needs first."""
+        return [(self, each) for each in STAGES[stage]]
+
     def compute(self, stage: str) -> None:
         """Compute and keep what a stage of STAGES stands for, if it is not kept yet."""
         stages.compute(self, stage)
