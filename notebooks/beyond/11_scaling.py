@@ -339,7 +339,7 @@ pd.DataFrame({title: {step: f"{row[step] / row['all']:.0%}" for step in row if s
 numbers = {"lost": lost, "curves": curves, "another seed": seeds, "slopes of the cost": slopes, "cost": check,
            "cost in hours": hours, "cost by step": steps, "cost of a row": {"birds": vars(measured),
            "ResNet34": vars(of_resnet), "operations of a pass, billion": work},
-           "largest difference": max(apart.values(), default=0.0), "sizes": sizes,
+           "largest difference": max(apart.values(), default=np.nan), "sizes": sizes,
            "cost by workers": {n: {"seconds": took} for n, (took, _) in workers.items()}}
 figures.keep(None, "scaling", numbers, study, out)
 print("accuracy against all pictures, points:", *(f"\n   {name}, {n} of {most}: {row[n][0]:+.1f}"
