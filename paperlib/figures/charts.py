@@ -81,7 +81,8 @@ def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[f
     for i, name in enumerate(series):
         lift = 0.3 * (i - (len(series) - 1) / 2)
         x, y = zip(*[(x, y + lift) for y, row in enumerate(values.values()) for x in row[name]], strict=True)
-        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name)
+        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name,
+                     clip_on=False, zorder=3)  # whole at the ends of the scale, too
     axis.set(xlabel=xlabel, xlim=limits, ylim=(len(values) - 0.5, -0.5))
     axis.set_yticks(range(len(values)), list(values))
     axis.grid(axis="y", color="0.92", zorder=0)
@@ -169,7 +170,8 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
             for x, cell in enumerate(row):
                 if cell:
                     told = cell["p"] < 0.05
-                    axis.text(x, y, f"{cell['difference']:+.2f}", ha="center", va="center", fontsize=6,
+                    text = f"{cell['difference']:+.2f}" if abs(cell["difference"]) >= 0.005 else "0.00"
+                    axis.text(x, y, text, ha="center", va="center", fontsize=6,
                               weight="bold" if told else "normal", color="black" if told else "0.35")
         axis.set_xticks(range(len(scores)), scores, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(rivals)), rivals, fontsize=8)

@@ -34,6 +34,9 @@ class Pretended:
     def _path(self, stage: str) -> Path:
         return Path(self.folder, f"{self.dataset}{self.seed}-{stage}")
 
+    def needs(self, stage: str) -> list:
+        return [(self, each) for each in self.STAGES[stage]]
+
     def computed(self, stage: str) -> bool:
         return self._path(stage).exists()
 
