@@ -226,6 +226,8 @@ def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = l
 
 
 def _cache() -> str:
+    if named := os.environ.get("PAPERLIB_CACHE"):  # to import the store is to import torch
+        return str(Path(named).resolve())
     from paperlib.runs import store
 
     return str(store.folder().resolve())
