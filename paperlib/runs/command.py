@@ -153,7 +153,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     print("", table(results, others, seconds, teller.memory), "",
           f"figures: {out}", f"executed notebooks: {out / 'executed'} (.ipynb and .html)", sep="\n")
     if fine:
-        _report(plans, out, {**{result.name: result.seconds for result in results}, "this call": seconds})
+        each = {**{job.title: job.seconds for job in others}, **{result.name: result.seconds for result in results}}
+        _report(plans, out, {**each, "this call": seconds})
     return int(not fine)
 
 
