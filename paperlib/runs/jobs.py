@@ -233,6 +233,8 @@ def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = l
 
 def cache_folder() -> str:
     """The cache's folder, for processes that start elsewhere."""
+    if named := os.environ.get("PAPERLIB_CACHE"):  # to import the store is to import torch
+        return str(Path(named).resolve())
     from paperlib.runs import store
 
     return str(store.folder().resolve())

@@ -45,6 +45,7 @@ MADE_BY = {
     "evaluation": ("concepts", *SEEN),
     "comparison": ("concepts", *SEEN),
     "contest": ("comparison.contest", *SEEN),
+    "projection": ("figures.paper", *SEEN),
     "stage": ("runs.stages", *CALLERS),
     "share": ("runs.shares", *CALLERS),
 }
