@@ -2,12 +2,12 @@
 
 For n pictures of C classes, R' cells of D channels each, on N workers that each take whole classes (section 3.3):
 
-    seconds = ceil(C / N) n / C (read + forward + R' (compose + cluster))
+    seconds = ceil(C / N) n / C (read + forward + R' (compose + K/C cluster))
     bytes   = 4 R' D n / C for the rows of one class, which a worker holds; 4 R' D n for all of them
     travels = (4 D + 24) K, prototypes and their sources, back from the workers; no picture and no row does
 
-`read` and `forward` are seconds a picture, `compose` and `cluster` seconds a row: `rates` measures them on a few
-pictures. That clustering takes as long for each row of a class however many there are is the model's assumption.
+`read` and `forward` are seconds a picture, `compose` seconds a row, `cluster` seconds a row and prototype: `rates`
+measures them on a few pictures. The model assumes that a row costs the same in a large class as in a small one.
 """
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from paperlib.kmex import class_prototypes, make_clusterer
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of one thread: `read` and `forward` for a picture, `compose` (eq. 7 and 8) and `cluster` for a row."""
+    """Seconds of one thread: of `read` and `forward` for a picture, of `compose` (eq. 7 and 8) for a row, of `cluster`
+    for a row and prototype."""
 
     read: float
     forward: float
@@ -59,7 +60,7 @@ class Task:
         check_count("workers", workers)
         n = ceil(self.classes / workers) * self.pictures / self.classes
         found = {"read": n * rates.read, "forward": n * rates.forward, "compose": n * self.cells * rates.compose,
-                 "cluster": n * self.cells * rates.cluster}
+                 "cluster": n * self.cells * self.prototypes_per_class * rates.cluster}
         return {**found, "all": sum(found.values())}
 
     def bytes(self) -> dict[str, float]:
@@ -100,4 +101,4 @@ def rates(backbone, images, explainer, clock: Callable[[], float] = process_time
     clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
     class_prototypes(q, explainer.prototypes_per_class, clusterer, explainer.random_state)
     ticks.append(clock())
-    return Rates(*(np.diff(ticks) / [n, n, len(q), len(q)]).tolist())
+    return Rates(*(np.diff(ticks) / [n, n, len(q), len(q) * explainer.prototypes_per_class]).tolist())

@@ -1,8 +1,8 @@
 """Ten restarts of k-means on the rows of one class: ours, scikit-learn's, faiss's, and all distances at once."""
 from __future__ import annotations
 
-from functools import partial
 from importlib.util import find_spec
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -10,12 +10,11 @@ from sklearn.cluster import KMeans
 
 from paperlib.datasets import birds
 from paperlib.datasets.pictures import Pictures
-from paperlib.kmex import make_clusterer
 
-from . import explaining, timing
+from . import explaining
+from .fit import fit_ratios
 
 PER_CLASS, RESTARTS, PICTURES = 10, 10, 8
-NO_FAISS = "faiss is not installed, so it was not measured; `pip install faiss-cpu` beside the locked packages adds it."
 
 
 def rows(pictures: int = PICTURES, size: int = explaining.SIZE) -> np.ndarray:
@@ -38,37 +37,31 @@ def all_distances_at_once(X: np.ndarray, k: int, iterations: int, seed: int = 0)
 
 
 def faiss_kmeans(X: np.ndarray, k: int, restarts: int, iterations: int = 25) -> float:
-    """faiss's k-means; its inertia."""
+    """The inertia of faiss's k-means; the lock has no faiss, so it is measured where somebody has installed it."""
     import faiss
     model = faiss.Kmeans(X.shape[1], k, niter=iterations, nredo=restarts, seed=1, max_points_per_centroid=len(X))
     model.train(X)
     return float(np.square(X - model.centroids[model.index.search(X, 1)[1][:, 0]]).sum())
 
 
-def fits(X: np.ndarray, n: int, rounds: int = 1) -> dict[str, dict[str, float]]:
-    """name -> of ten restarts seconds, times ours, rows a second, and inertia less scikit-learn's in percent of it.
+def fits(X: np.ndarray, n: int, seeds: int = 3) -> dict[str, dict[str, float]]:
+    """name -> of ten restarts seconds, times ours, rows a second, and inertia over scikit-learn's in percent.
 
-    Each takes the better of one thread and n. One start of all distances at once is timed, on one thread, times ten.
-    A row counts each time that scikit-learn's best start visits it, times ten starts.
+    Ours and scikit-learn, with the better of one thread and n, are medians over seeds, in turns: see `fit_ratios`. One
+    start of all distances at once is timed, on one thread, times ten. A row counts each time that scikit-learn's best
+    start visits it, times ten starts.
     """
-    inertia = {}
-
-    def fit(name, make, threads):
-        with timing.threads(threads):
-            inertia[name] = make()
-    reference = partial(KMeans, PER_CLASS, n_init=RESTARTS)
-    ours = make_clusterer(None, RESTARTS).set_params(n_clusters=PER_CLASS)
-    methods = {"scikit-learn": lambda: reference(random_state=0).fit(X).inertia_,
-               "ours": lambda: ours.set_params(random_state=0).fit(X).inertia_}
+    measured = fit_ratios(X, PER_CLASS, RESTARTS, seeds, sorted({1, n}))
+    seconds = {"ours": measured["seconds"]["ours"], "scikit-learn": measured["seconds"][measured["against"]]}
+    inertia = {"ours": float(np.median(measured["inertia"])), "scikit-learn": 0.0}
+    best = KMeans(PER_CLASS, n_init=RESTARTS, random_state=0).fit(X)
     if find_spec("faiss"):
-        methods["faiss"] = lambda: faiss_kmeans(X, PER_CLASS, RESTARTS)
-    timed = {(name, t): partial(fit, name, make, t) for name, make in methods.items() for t in sorted({1, n})}
-    found = {key: float(np.median(took)) for key, took in timing.in_turns(timed, rounds, warm=0).items()}
-    seconds = {name: min(found[name, t] for t in {1, n}) for name in methods}
-    turns = int(reference(random_state=0).fit(X).n_iter_)
-    once = timing.in_turns({"": partial(all_distances_at_once, X, PER_CLASS, turns)}, 1, warm=0)[""][0]
-    seconds["all distances at once"] = RESTARTS * float(once)
-    visited = RESTARTS * turns * len(X)
-    return {name: {"seconds": took, "times ours": took / seconds["ours"], "rows a second": visited / took,
-                   "inertia, %": 100 * (inertia[name] / inertia["scikit-learn"] - 1) if name in inertia else None}
-            for name, took in seconds.items()}
+        start = perf_counter()
+        inertia["faiss"] = 100 * (faiss_kmeans(X, PER_CLASS, RESTARTS) / best.inertia_ - 1)
+        seconds["faiss"] = perf_counter() - start
+    start = perf_counter()
+    all_distances_at_once(X, PER_CLASS, best.n_iter_)
+    seconds["all distances at once"] = RESTARTS * (perf_counter() - start)
+    visits = RESTARTS * best.n_iter_ * len(X)
+    return {name: {"seconds": took, "times ours": took / seconds["ours"], "rows a second": visits / took,
+                   "inertia, %": inertia.get(name)} for name, took in seconds.items()}

@@ -28,9 +28,9 @@ class*: the map among the predicted class's prototypes, and the attribution, wit
 over rounds in which the pass and all explanations take turns."""),
     "fit": ("Clustering: ten restarts", """
 Rows of eq. 8 of {pictures} drawn birds of one species (B234 of a ResNet34: {pictures} x 784 rows, 896 wide), into
-{clusters} clusters; each library with one thread and with all, the better one taken. *All distances at once* holds the
-differences of all rows and centres in one array, as published code often does: one start was timed, and its seconds
-taken tenfold. Inertia is against scikit-learn's."""),
+{clusters} clusters. Ours has one thread, scikit-learn one or all, whichever suits it; medians over seeds, in turns.
+*All distances at once* holds the differences of all rows and centres in one array, as published code often does: one
+start was timed, and its seconds taken tenfold. Inertia is against scikit-learn's. {faiss}"""),
     "limits": ("How near to the machine's limits", """
 Rows a second, and the share that they would take of the bandwidth, were each read once from memory, and of the
 arithmetic, were each distance worked out in full width. Explaining is B234 with the most prototypes, batch 16; above
@@ -46,6 +46,7 @@ In a new process; medians."""),
     "jobs": ("A run by its jobs, seconds", """
 From the report of the run that lay in figures/run/."""),
 }
+NO_FAISS = "faiss was not installed here; `pip install faiss-cpu` beside the locked packages adds it."
 WORDS = {"pictures": clustering.PICTURES, "clusters": clustering.PER_CLASS, "per_class": memory.PER_CLASS,
          "size": memory.SIZE, "steps": others.methods.IG_STEPS, "masks": others.methods.RISE_MASKS}
 
@@ -96,7 +97,8 @@ def text(record: Mapping) -> str:
     lines = [*_filled(HEAD.format(**words, seconds=settings["seconds"])), ""]
     for name, (title, told) in SECTIONS.items():
         if numbers.get(name):
-            lines += [f"## {title}", "", *_filled(told.format(**WORDS)), "", *grid(TABLES[name](numbers[name]))]
+            told = told.format(**WORDS, faiss="" if "faiss" in numbers[name] else NO_FAISS)
+            lines += [f"## {title}", "", *_filled(told), "", *grid(TABLES[name](numbers[name]))]
     return "\n".join(lines).rstrip() + "\n"
 
 
