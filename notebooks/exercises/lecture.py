@@ -75,8 +75,8 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
 # - *Does every CNN have this form?* Only with average pooling and one linear layer behind it. A maximum, a ReLU or a
 #   norm between the cells and the logits breaks it: VGG's and ConvNeXt's heads do (notebook 01).
 # - *And a bias, or dropout?* A bias is added to every cell, so the mean has it too. Dropout is silent at prediction.
-# - *So is a CNN explained?* It has the form of a self-explainable model: prototypes $c_j$, similarities $h_r \cdot c_j$,
-#   their mean as score. Whether a column resembles anything is another question, two slides from the middle.
+# - *So is a CNN explained?* It has the form of a self-explainable model: prototypes $c_j$, similarities
+#   $h_r \cdot c_j$, their mean as score. Whether a column resembles anything is another question, and comes later.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Evidence, cell by cell
@@ -154,7 +154,8 @@ def lead(pixels, c, other):
 c, other = net(test.batch([0]))[0].topk(2).indices.tolist()
 parts = birds.distinguishing_parts(c, other)
 changes = {"as it is": {}} | {f"its {part}": {"like": other, "parts": (part,)} for part in parts}
-changes |= {"both parts": {"like": other, "parts": parts}, "on a branch": {"background": 1}, "in grass": {"background": 2}}
+changes |= {"both parts": {"like": other, "parts": parts}}
+changes |= {f"on {name}": {"background": birds.BACKGROUNDS.index(name)} for name in ("branch", "grass")}
 drawn = {title: test.redrawn_pixels(0, **change) for title, change in changes.items()}
 
 # %% slideshow={"slide_type": "fragment"}
@@ -240,8 +241,8 @@ figure = figures.sheet(list(drawn.values()), titles, columns=6, side=1.7,
 # - *Why do ProtoPNet's patches show background?* Its loss asks that each picture have *some* cell near a prototype of
 #   its class; nothing says on the bird. Most cells are background. And the box is the cell's square, while the cell
 #   sees far beyond it: a patch of sky beside a head may stand for the head.
-# - *Why are some patches the same?* Two prototypes may be nearest to the same patch when they are pushed. The class then
-#   has fewer concepts than it counts (notebook 04 counts the different ones).
+# - *Why are some patches the same?* Two prototypes may be nearest to the same patch when they are pushed. The class
+#   then has fewer concepts than it counts (notebook 04 counts the different ones).
 # - *Does training for the explanation cost accuracy?* In the paper much; here some, on a short schedule. Its numbers
 #   are those of a schedule more than of a method.
 
@@ -257,9 +258,9 @@ figure = figures.sheet(list(drawn.values()), titles, columns=6, side=1.7,
 # B234: blocks 2, 3 and 4 at the resolution of the first of them. A segment is all cells of one concept; on the right is
 # where each concept comes from, with its share of the evidence.
 #
-# - *Why do maps show one class's prototypes when all vote?* The vote of eq. 10 needs all of them. But every class brings
-#   its own prototype for a piece of sky, so a map among all holds dozens of concepts and cannot be read. The paper's
-#   figure shows few, large segments: as if among the predicted class's. Ours does that, and prints the other number.
+# - *Why do maps show one class's prototypes when all vote?* The vote of eq. 10 needs all of them. But every class
+#   brings its own prototype for a piece of sky, so a map among all holds dozens of concepts and cannot be read. The
+#   paper's figure shows few, large segments, as if among the predicted class's. Notebook 05 shows both.
 # - *Why does a patch of sky stand for water?* A class has few prototypes, and each cell takes the least bad of them.
 # - *Does a concept have a name?* No. It is a cluster; people give names, and people can be wrong. Here masks tell how
 #   well concepts fit parts: better than another picture's map does, and far below what such cells allow.
@@ -281,11 +282,12 @@ table.map("{:.1f}".format).replace("nan", "")
 # Read gaps, not levels: other data, other networks. B4 counts the cells of the last block's map; B34 and B234 add
 # shallower blocks.
 #
-# - *Why are B34 and two other cells of the paper empty?* The paper does not print them.
+# - *How can counting cells be as good as the network?* B4's cells are the rows that the network averages, and most of
+#   them are nearest to a prototype of the correct class, on the bird and beside it.
 # - *How large must a difference be to count?* About three standard errors, $\sqrt{p(1-p)/n}$ each, if the methods were
 #   independent; picture by picture one sees smaller ones. Another training is a further source (notebook 04).
-# - *KMEx "does not affect the performance"?* Nearly: it costs less than a point here, and on some photographs more. A
-#   claim of no effect needs an interval, not a larger font.
+# - *KMEx "does not affect the performance"?* Nearly: it costs less than a point here, and more on real birds. A
+#   claim of no effect needs an interval.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Who is heard?
@@ -300,16 +302,16 @@ table.map("{:.1f}".format).replace("nan", "")
 #
 # - *Is the factor a mistake?* It is the paper's choice, and its maps follow outlines because of it. An accuracy of B234
 #   cannot be compared without saying which factor. Ours is a parameter.
-# - *Do B234's cells not know the species?* They do: each row holds the very channels that B4 votes with. They are out-
-#   voted within the row, not within the picture.
-# - *Which factor should I take?* The one that suits the question, chosen on pictures that are not the test's. Notebook
-#   06 turns the switch.
+# - *Do B234's cells not know the species?* They do: each row holds the very channels that B4 votes with. They are
+#   drowned within the row.
+# - *Which factor should I take?* The one that suits the question, chosen on pictures that are not the test's. It is a
+#   switch of notebook 06.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Attribution, and its way upstream
 #
-# $\mathrm{att}(h_r, c_j) = \frac{h_r\cdot c_j}{\|c_j\|^2}$ at the last block; then brought to each finer map and averaged
-# over its segments.
+# $\mathrm{att}(h_r, c_j) = \frac{h_r\cdot c_j}{\|c_j\|^2}$ at the last block; then brought to each finer map, and
+# averaged over its segments.
 
 # %% slideshow={"slide_type": "-"}
 first = kept("figure1_birds")
@@ -339,9 +341,9 @@ figure = figures.forest({row: {score: tuple(scores[row][score]) for score in lab
 # Read every score between its floors (a flat map, the middle of the picture, the picture's own edges: no network asked)
 # and its ceiling (the true parts, averaged over cells of the last block's size).
 #
-# - *Saliency wins; why bother?* It wins here, by pixels, and does not add up to the logit; on photographs B34 pointed at
-#   the bird more often than saliency did. And edges win too: pointing at the bird is easy where the bird is the most
-#   detailed thing.
+# - *Saliency wins; why bother?* It wins here, by its pixels, and does not add up to the logit; on photographs B34
+#   pointed at the bird more often than saliency did. And edges win too: pointing at the bird is easy where the bird is
+#   the most detailed thing.
 # - *Is the network looking where the map points?* Only interventions say. Pointing asks whether the map agrees with us.
 # - *Is it cheap?* Yes: B4 takes 1.1 forward passes, B234 1.6, saliency 3.2, RISE 119.
 

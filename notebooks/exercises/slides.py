@@ -74,7 +74,7 @@ def markdown(source: str, folder: Path) -> str:
     def embed(found):
         path = folder / found[2]
         if not path.is_file():
-            raise SlidesError(f"A slide shows {found[2]}, which is not there; run `make notebooks` to draw the figures.")
+            raise SlidesError(f"A slide shows {found[2]}, which is not there; run `make notebooks`, which draws it.")
         return found[1] + data_uri(path.read_bytes(), path.suffix[1:]) + found[3]
 
     page = PICTURE.sub(embed, markdown2html_mistune(MATHS.sub(take, source)))
@@ -119,7 +119,8 @@ def page(notebook: nbformat.NotebookNode, folder: Path = HERE) -> str:
     shown = slides(notebook, folder)
     title = re.search(r"^# (.+)", notebook.cells[0].source, re.MULTILINE)[1]
     whole = Template((HERE / "slides.html").read_text()).substitute(title=escape(title), slides="\n".join(shown))
-    if asked := re.search(r'(?:src|href)="(?!data:|#)[^"]*"|@import|url\((?!data:)', re.sub(r'<a href="[^"]*"', "", whole)):
+    without_links = re.sub(r'<a href="[^"]*"', "", whole)
+    if asked := re.search(r'(?:src|href)="(?!data:|#)[^"]*"|@import|url\((?!data:)', without_links):
         raise SlidesError(f"The slides would need a network or another file: {asked[0]}")
     if len(whole) > MOST_MB * 1e6:
         raise SlidesError(f"The slides have {len(whole) / 1e6:.0f} MB, more than {MOST_MB}; show smaller pictures.")
