@@ -25,7 +25,7 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     n_clusters    K, or K/C for the rows of one class
     n_init        restarts: all are seeded by greedy k-means++, and run together
     tol           a restart ends when its centres' squared moves add up to at most this share of a feature's variance
-    max_iter      passes of a restart over the rows, at most
+    max_iter      passes of a restart over the rows, at most; and as many again for the two best in all dimensions
     random_state  seed; with equal seeds, more restarts add to the first ones
     projection    dimensions in which the restarts run before the two best are finished in all: at most the rows' own;
                   "auto" for 48 where rows are wider and more than 96, None for all dimensions from the first
@@ -65,10 +65,11 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """The best restart's centres (K, D) about the rows' mean, and how many passes it took."""
         m, D = rows.X.shape
         stop = {"threshold": self.tol * rows.squares().mean(dtype=np.float64) / D, "max_iter": self.max_iter}
-        uniform = [np.random.RandomState(seed).random_sample((self.n_clusters, _trials(self.n_clusters)))
-                   for seed in seeds]
-        few = rows.project(self._width(m, D), rng)
-        centres, gain, steps = lloyd(few, plus_plus(few, np.stack(uniform)), **stop)
+        draws = self.n_clusters, 2 + int(np.log(self.n_clusters))  # as many trials as scikit-learn's
+        uniform = np.stack([np.random.RandomState(seed).random_sample(draws) for seed in seeds])
+        widths = {"auto": AUTO if min(m, D) > 2 * AUTO else D, None: D}
+        few = rows.project(widths.get(self.projection, self.projection), rng)
+        centres, gain, steps = lloyd(few, plus_plus(few, uniform), **stop)
         if few is not rows:
             lifted, gain = means(few, centres, rows)
             last = gain.argsort(kind="stable")[::-1][:FINALISTS]
@@ -98,11 +99,6 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _width(self, m, D):
-        if self.projection == "auto":
-            return AUTO if min(m, D) > 2 * AUTO else D
-        return D if self.projection is None else self.projection
-
     def _check_params(self, X):
         for name in ("n_clusters", "n_init", "max_iter"):
             check_count(name, getattr(self, name))
@@ -129,10 +125,6 @@ def count_different(rows, enough):
             found, new = np.concatenate([found, new[:1]]), new[(new != new[0]).any(axis=1)]
         start, size = start + size, min(2 * size, SAMPLE)
     return len(found)
-
-
-def _trials(n_clusters):
-    return 2 + int(np.log(n_clusters))  # as scikit-learn's
 
 
 @cache

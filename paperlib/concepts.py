@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
-from time import perf_counter, thread_time
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from paperlib.backbone import count, features_of
 from paperlib.composite import Factored, assign, check_choices, composite  # noqa: F401 - of this section, too
-from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain, refuse_test
+from paperlib.fitting import fit_together, grouped
+from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
 from paperlib.progress import Bar
+from paperlib.rows import BEYOND, bytes_of
 from paperlib.theorem1 import predicted_class
 
 # The choices that the paper leaves.
@@ -77,7 +75,8 @@ class ConceptExplainer:
     """Prototypes of the cells of a frozen backbone, and what they explain (section 3.3; rows B4, B234 of Table 2).
 
     After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), seconds_,
-    prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype.
+    prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype;
+    shares_ (C,): the share of each class's rows that it was fitted on, 1 but for beyond="share".
     `images` are a tensor or a data set, which need not fit in memory, as in `backbone.features_of`. The backbone is a
     `paperlib.backbone.Backbone`, or any object with its members features, C, bias, n_classes.
     """
@@ -95,6 +94,8 @@ class ConceptExplainer:
     batch_size: int = 32  # images per forward pass
     n_jobs: int = 1  # classes fitted at the same time, in threads; any number gives equal prototypes
     progress: bool = False
+    memory: str | int = "4GB"  # or bytes: the most that each of the n_jobs holds of a class's rows and features
+    beyond: str = "map"  # rows that take more lie in a mapped file; or "share": as many as fit, drawn by random_state
 
     @property
     def name(self) -> str:
@@ -109,8 +110,9 @@ class ConceptExplainer:
 
     def fitting(self) -> dict:
         """All that the fitted state depends on but backbone and images, as plain values (`guards.plain`), for a key."""
-        after = ("vote", "n_jobs", "progress")
-        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in after}
+        other = ("vote", "n_jobs", "progress", "memory", "beyond")
+        share = {} if self.beyond == "map" else {"share_of": bytes_of(self.memory)}
+        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in other} | share
 
     def fit(self, backbone, images, labels):
         """The explainer, fitted on the images with labels (n,) in 0..n_classes-1: `fit_together` with one explainer."""
@@ -226,18 +228,18 @@ class ConceptExplainer:
     def state(self) -> dict[str, torch.Tensor]:
         """What fit learned, as tensors to save; `get_params()` are the rest."""
         return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_,
-                "resolution": torch.tensor(self.resolution_)}
+                "resolution": torch.tensor(self.resolution_), "shares": self.shares_}
 
     @classmethod
     def from_state(cls, params: dict, tensors: dict[str, torch.Tensor]) -> ConceptExplainer:
         """The fitted explainer of these `get_params()` and this `state()`. Raises ValueError if they do not fit."""
-        explainer, names = cls(**params), ("prototypes", "prototype_sources", "resolution")
+        explainer, names = cls(**params), ("prototypes", "prototype_sources", "resolution", "shares")
         if not set(names) <= set(tensors):
             raise ValueError(f"the state has {', '.join(tensors)}; it needs {', '.join(names)}, as state() gives them.")
-        prototypes, sources, size = (tensors[name] for name in names)
+        prototypes, sources, size, shares = (tensors[name] for name in names)
         if len(prototypes) % explainer.prototypes_per_class or sources.shape != (len(prototypes), 3):
             raise ValueError("the state does not fit prototypes_per_class: it was saved with other parameters.")
-        return explainer._take(prototypes, sources, size.tolist())
+        return explainer._take(prototypes, sources, size.tolist(), shares)
 
     def get_params(self, deep: bool = True) -> dict:
         """The parameters by name, as scikit-learn's estimators give them."""
@@ -256,8 +258,9 @@ class ConceptExplainer:
             raise NotFittedError(f"this {self.name} has no {name} yet: call fit(backbone, images, labels) first.")
         raise AttributeError(f"ConceptExplainer has no {name!r}.")
 
-    def _take(self, prototypes, sources, size):
+    def _take(self, prototypes, sources, size, shares):
         self.prototypes_, self.prototype_sources_, self.resolution_ = prototypes, sources, tuple(size)
+        self.shares_ = shares
         self.n_classes_ = len(prototypes) // self.prototypes_per_class
         self.classes_ = torch.arange(self.n_classes_)
         self.prototype_labels_ = self.classes_.repeat_interleave(self.prototypes_per_class)
@@ -270,93 +273,15 @@ class ConceptExplainer:
         check_count("batch_size", self.batch_size)
         check_choices(self.norm, self.block_weight, self.mode)
         check_option("vote", self.vote, VOTES)
+        check_option("beyond", self.beyond, BEYOND)
+        bytes_of(self.memory)
         from paperlib.kmex import make_clusterer
         make_clusterer(self.clusterer, self.n_init)
 
 
-def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
-    """The explainers, fitted on the same images, each of which passes through the backbone once.
-
-    images as in `ConceptExplainer`, labels (n,) in 0..n_classes-1. Each of n_jobs workers takes one class for all
-    explainers, and drops it before the next: it holds the class's rows of eq. 8, (n_c R', D) float32, one kind at a
-    time, and the features if there are several kinds. Batches, of the first explainer's batch_size, never mix classes,
-    so that none depends on another. seconds_ are shares of the time that this takes, in proportion to the work of
-    clustering: with any number of workers they add up to the whole. Raises ValueError for empty data, labels that do
-    not fit, a class without images or with fewer different rows than K/C, NaN features, blocks that are no suffix, or
-    an unknown option; LeakError for pictures of the test split.
-    """
-    from sklearn.utils import check_random_state  # here, for to import scikit-learn takes as long as torch
-    start = perf_counter()
-    refuse_test(images, "fitting prototypes")
-    for explainer in explainers:
-        explainer._check_params()
-    labels = check_target(labels, count(images), backbone.n_classes, "labels").cpu().numpy()
-    members = [np.flatnonzero(labels == c) for c in range(backbone.n_classes)]
-    if empty := ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0):
-        raise ValueError(f"no image of class {empty}: every class needs images to be clustered.")
-    # One number, so that every class starts from the same seed in whatever order workers take them.
-    seeds = [r if isinstance(r, Integral) else int(check_random_state(r).randint(2**31 - 1))
-             for r in (e.random_state for e in explainers)]
-    # BLAS has one limit for the whole process, and workers that set and restored it would undo one another's. OpenMP's
-    # belongs to a thread, and `class_prototypes` sets it.
-    with threadpool_limits(1, user_api="blas"):
-        work = (delayed(_fit_class)(explainers, seeds, backbone, images, index, c) for c, index in enumerate(members))
-        done = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(work)
-        done = list(Bar(done, "prototypes", total=len(members), unit="class", show=progress))
-    per_second = (perf_counter() - start) / sum(seconds for of_class in done for *_, seconds in of_class)
-    for explainer, of_classes in zip(explainers, zip(*done, strict=True), strict=True):
-        prototypes, sources, sizes, seconds = zip(*of_classes, strict=True)
-        if len(set(sizes)) > 1:
-            raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
-        explainer._take(*(torch.from_numpy(np.concatenate(x)) for x in (prototypes, sources)), sizes[0])
-        explainer.seconds_ = round(per_second * sum(seconds), 2)
-    return explainers
-
-
-@torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
-def _fit_class(explainers, seeds, backbone, images, index, c):
-    """Of class c with the images `index`, for each explainer: prototypes, sources, (H', W'), seconds of clustering."""
-    groups, size, found = _by_kind(dict(enumerate(explainers))), explainers[0].batch_size, {}
-    features = (features_of(backbone, images, index[at : at + size]) for at in range(0, len(index), size))
-    features = list(features) if len(groups) > 1 else features  # kept only if a second kind needs them
-    for same in groups:
-        rows, resolution = _rows(explainers[same[0]], features, len(index))
-        for i in same:
-            found[i] = _cluster(explainers[i], rows, resolution, index, c, seeds[i])
-        del rows  # before the next kind comes
-    return [found[i] for i in range(len(explainers))]
-
-
 def _by_kind(explainers):
     """The explainers' names, in groups whose rows of eq. 8 are equal."""
-    kinds = {name: explainer.kind for name, explainer in explainers.items()}
-    return [[name for name in kinds if kinds[name] == kind] for kind in dict.fromkeys(kinds.values())]
-
-
-def _rows(explainer, batches, n):
-    """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
-    rows, start = None, 0
-    for features in batches:
-        q = explainer.compose(features).cpu().float()
-        del features  # gone before the next batch comes
-        if rows is None:
-            rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
-        rows[start : start + len(q)] = q.numpy()
-        start += len(q)
-    return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
-
-
-def _cluster(explainer, rows, resolution, index, c, seed):
-    """Of class c, from its rows of eq. 8, what `_fit_class` gives: sources (K/C, 3) are each one's nearest row."""
-    start = thread_time()  # of this thread's work only, so that waiting for another does not count
-    from paperlib.kmex import class_prototypes, make_clusterer
-    clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
-    p = class_prototypes(rows, explainer.prototypes_per_class, clusterer, seed, label=c)
-    # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
-    d = torch.cdist(torch.from_numpy(p), torch.from_numpy(rows), compute_mode="donot_use_mm_for_euclid_dist")
-    image, cell = np.divmod(d.argmin(dim=1).numpy(), resolution[0] * resolution[1])
-    sources = np.stack([index[image], *np.divmod(cell, resolution[1])], axis=1)
-    return p, sources, resolution, thread_time() - start
+    return grouped({name: explainer.kind for name, explainer in explainers.items()})
 
 
 class Explained(NamedTuple):

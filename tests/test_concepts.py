@@ -1,6 +1,11 @@
 import json
+import shutil
+import tempfile
 import time
+import tracemalloc
+import warnings
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +29,7 @@ from paperlib.concepts import (
 )
 from paperlib.guards import LeakError
 from paperlib.kmex import KMEx
+from paperlib.rows import bytes_of
 
 
 class TinyBackbone:
@@ -291,7 +297,7 @@ def test_state_brings_the_explainer_back(backbone, data, fitted):
         assert torch.equal(getattr(again, name), getattr(fitted, name))
     assert again.resolution_ == fitted.resolution_ and again.n_classes_ == fitted.n_classes_
     assert torch.equal(again.votes(backbone, data[0]), fitted.votes(backbone, data[0]))
-    with pytest.raises(ValueError, match="it needs prototypes, prototype_sources, resolution, as state"):
+    with pytest.raises(ValueError, match="it needs prototypes, prototype_sources, resolution, shares, as state"):
         ConceptExplainer.from_state(fitted.get_params(), {k: v for k, v in fitted.state().items() if k != "prototypes"})
     with pytest.raises(ValueError, match="does not fit prototypes_per_class"):
         ConceptExplainer.from_state({"prototypes_per_class": 5}, fitted.state())
@@ -480,3 +486,94 @@ def test_kinds_tell_apart_what_gives_other_rows():
         {"block_weight": 0.3}, {"resolution": 4}, {"resolution": (4, 5)}, {"mode": "nearest"})]
     assert len(set(kinds)) == len(kinds)
     assert ConceptExplainer([2, 3, 4], 3, resolution=(4, 4)).kind == ConceptExplainer(resolution=np.int64(4)).kind
+
+
+# Beyond memory
+
+
+class FirstRows(KMeans):
+    """A clusterer that copies nothing: the class's first rows."""
+
+    def fit(self, X, y=None):
+        self.cluster_centers_ = np.array(X[: self.n_clusters])
+        return self
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_mapped_rows_and_features_give_the_same_prototypes_and_leave_no_file(backbone, data, n_jobs, tmp_path,
+                                                                             monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mapped, real = [], np.memmap
+    monkeypatch.setattr(np, "memmap", lambda *given, **more: mapped.append(more["shape"]) or real(*given, **more))
+    inside, beyond = (fit_together([e.set_params(memory=m) for e in several()], backbone, *data, n_jobs=n_jobs)
+                      for m in ("4GB", 100))
+    # Of each class the last three blocks' features and the rows of three kinds.
+    shapes = [(6, 4, 8, 8), (6, 8, 4, 4), (6, 16, 2, 2), (24, 16), (96, 24), (54, 28)]
+    assert sorted(mapped) == sorted(3 * shapes), "4 GB hold all, 100 bytes nothing"
+    for one, other in zip(inside, beyond, strict=True):
+        assert torch.equal(one.prototypes_, other.prototypes_)
+        assert torch.equal(one.prototype_sources_, other.prototype_sources_)
+        assert other.shares_.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="cannot give 97 prototypes"):
+        ConceptExplainer((2, 3), 97, memory=100).fit(backbone, *data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_is_drawn_by_the_seed_and_named(backbone, data):
+    whole = composite(backbone.features(data[0])[1:])
+    most = 4 * 24 * 40  # bytes of 40 of a class's 96 rows
+    explainers = [ConceptExplainer((2, 3), 40, clusterer=FirstRows(), memory=most, beyond="share", random_state=seed)
+                  for seed in (0, 0, 1)]
+    with pytest.warns(UserWarning, match=r"B23: 3 of 3 classes are fitted on a share of their rows, at least 41.7%: "
+                                         r"more do not fit in memory=3840"):
+        first, again, other = (e.fit(backbone, *data) for e in explainers)
+    assert first.shares_.tolist() == [40 / 96] * 3 and ConceptExplainer.from_state(
+        first.get_params(), first.state()).shares_.tolist() == [40 / 96] * 3
+    assert torch.equal(first.prototypes_, again.prototypes_) and not torch.equal(first.prototypes_, other.prototypes_)
+    # FirstRows' prototypes are the share itself: rows of the class, each once, and sources tell where they come from.
+    for p, (image, row, column) in zip(first.prototypes_, first.prototype_sources_, strict=True):
+        torch.testing.assert_close(p, whole[image, row, column])
+    assert len(first.prototype_sources_.unique(dim=0)) == 120
+    with pytest.warns(UserWarning, match="B23"):  # whatever else is fitted beside it
+        together = fit_together([*several(), clone(first)], backbone, *data)[-1]
+    assert torch.equal(together.prototypes_, first.prototypes_)
+
+
+def test_memory_stays_in_its_bound(backbone, data):
+    images = data[0][data[1] == 0].repeat(10, 1, 1, 1)
+    labels, backbone = torch.arange(len(images)) % 3, TinyBackbone()
+
+    def peak(memory, beyond="map"):
+        explainers = [ConceptExplainer(blocks, 2, clusterer=FirstRows(), batch_size=4, resolution=32, memory=memory,
+                                       beyond=beyond) for blocks in ((2, 3), (3,))]
+        tracemalloc.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit_together(explainers, backbone, images, labels)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    rows = 4 * 20 * 32**2 * 24
+    assert peak("4GB") > rows > 1.9e6
+    # Besides: a byte for each number while rows are checked, and eight for a cell's number in the draw.
+    assert peak("500KB") < 0.8e6 and 0.5e6 < peak("500KB", "share") < 1.3e6
+
+
+def test_memory_and_beyond_in_words(backbone, data, monkeypatch):
+    assert [bytes_of(m) for m in ("512MB", "4GB", "1.5 kb", 7, np.int64(8), "9B")] == [
+        512 * 10**6, 4 * 10**9, 1500, 7, 8, 9]
+    for bad in ("lots", "4", "4 cows", "", 0, -1, "0GB", True, None, 1.5):
+        with pytest.raises(ValueError, match=r"is no amount of memory; give one such as '512MB' or '4GB', or a number"):
+            ConceptExplainer((3,), 2, memory=bad).fit(backbone, *data)
+    with pytest.raises(ValueError, match="beyond='disk' is unknown; choose one of map, share"):
+        ConceptExplainer((3,), 2, beyond="disk").fit(backbone, *data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5))
+    with pytest.raises(OSError, match=r"A class takes 0.0 GB beyond memory and .* has 0.0 GB left; let TMPDIR name"):
+        ConceptExplainer((3,), 2, memory=100).fit(backbone, *data)
+
+
+def test_what_memory_changes_is_in_the_key_and_nothing_else():
+    keys = [json.dumps(ConceptExplainer(memory=memory, beyond=beyond).fitting()) for memory, beyond in (
+        ("4GB", "map"), ("1MB", "map"), ("4GB", "share"), (4 * 10**9, "share"), ("1MB", "share"))]
+    assert keys[0] == keys[1] and keys[2] == keys[3] and len(set(keys)) == 3

@@ -1,4 +1,4 @@
-"""Shares: what notebooks beyond the paper take longest over, as jobs that all processors do first.
+"""Shares: what notebook 04 and those beyond the paper take longest over, as jobs that all processors do first.
 
 A share computes what the notebook asks for by the same call, which keeps it; so nothing is lost but time where a
 notebook runs by itself.
@@ -15,7 +15,9 @@ from paperlib.runs import explanations, results, store
 from paperlib.runs.settings import Settings, n_runs
 
 HALVES = 2  # jobs that the options of notebook 06 are fitted in
-SECONDS = {"options": 60.0, "depths": 30.0, "contest": 90.0, "sweep": 14.0}  # about, at the size of the quick profile
+SECONDS = {"free": 30.0, "half": 4.0, "options": 60.0, "depths": 30.0, "contest": 90.0,
+           "sweep": 14.0}  # about, at the size of the quick profile
+NEEDS = {"contest": ("prototypes", "softcam"), "free": ("prototypes",)}  # stages of the study; others, its network
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Share:
 
     def needs(self, stage: str) -> list[tuple[Settings, str]]:
         """The stages of the study that come first."""
-        return [(self.study, each) for each in {"contest": ("prototypes", "softcam")}.get(stage, ("network",))]
+        return [(self.study, each) for each in NEEDS.get(stage, ("network",))]
 
     def compute(self, stage: str) -> None:
         """Compute and keep it, if it is not kept yet."""
@@ -71,6 +73,10 @@ def of(studies: Sequence[Settings], parameters: Mapping) -> list[tuple[object, s
     studies: those that its parameters name; a parameter of SHARED says what it shows.
     """
     return [pair for name, pairs in SHARED.items() if name in parameters for pair in pairs(studies, parameters)]
+
+
+def _of_votes(studies, parameters):
+    return _pairs(Share(study, what) for study in studies for what in ("free", "half"))
 
 
 def _of_options(studies, parameters):
@@ -104,6 +110,18 @@ def _pairs(shares):
     return [(share, share.what) for share in shares]
 
 
+def _free(study, _):
+    """Notebook 04's explainer without eq. 8's factor, and its accuracy."""
+    study.evaluate(len(study.explainers()), block_weight="none")
+
+
+def _half(study, _):
+    """Notebook 04's B4, fitted on half of the training pictures, and its accuracy."""
+    half = int(study.data.train.labels.bincount().min()) // 2
+    if half >= study.k:
+        study.evaluate(1, part=(half, 0))
+
+
 def _options(study, half, *few):
     """Some of notebook 06's explainers: each of the halves takes every second one."""
     board = choices.Board(study, *few)
@@ -125,6 +143,6 @@ def _sweep(study, _, l1, l2):
     study.finetuned(l1, l2)
 
 
-SHARED = {"choices_train_per_class": _of_options, "contest_pictures": _of_contest, "sweep_l1": _of_sweep,
-          "shortcut_networks": _of_shortcut}  # notebooks 06, 07, 08 and 10
-COMPUTE = {"options": _options, "depths": _depths, "contest": _contest, "sweep": _sweep}
+SHARED = {"vote_pictures": _of_votes, "choices_train_per_class": _of_options, "contest_pictures": _of_contest,
+          "sweep_l1": _of_sweep, "shortcut_networks": _of_shortcut}  # notebooks 04, 06, 07, 08 and 10
+COMPUTE = {"free": _free, "half": _half, "options": _options, "depths": _depths, "contest": _contest, "sweep": _sweep}

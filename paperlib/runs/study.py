@@ -160,8 +160,14 @@ class Study(Settings):
         """
         return explanations.explainers(self, [{"depth": depth, **choices}])[0]
 
-    def explainers(self, **choices) -> list[ConceptExplainer]:
-        """B4, B34 and B234, in the order in which attribution goes upstream (page 5)."""
+    def explainers(self, scheduler: str = "", **choices) -> list[ConceptExplainer]:
+        """B4, B34 and B234, in the order in which attribution goes upstream (page 5).
+
+        scheduler: the address of a Dask scheduler whose workers fit the classes: see `runs.shards`.
+        """
+        if scheduler:
+            from paperlib.runs import shards  # here, for with it comes Dask
+            return shards.explainers(self, self._depths(choices), scheduler)
         return explanations.explainers(self, self._depths(choices))
 
     def _depths(self, choices):

@@ -24,7 +24,8 @@ def nothing():
 def test_notebooks_with_shares_declare_what_these_depend_on():
     declared = {name: parameters.declared(path.read_text()) for name, path in parameters.select().items()}
     shown = {name[:2]: shares.of([TINY], given) for name, given in declared.items()}
-    assert {number for number, pairs in shown.items() if pairs} == {"06", "07", "08", "10"}
+    assert {number for number, pairs in shown.items() if pairs} == {"04", "06", "07", "08", "10"}
+    assert [stage for _, stage in shown["04"]] == ["free", "half"]
     assert {stage for _, stage in shown["06"]} == {"options", "depths"} and len(shown["07"]) == 3
     assert [(run.dataset, run.seed) for run, _ in shown["10"]][::2] == [
         (side, seed) for side in ("sparrows", "shortcut") for seed in range(3)]
