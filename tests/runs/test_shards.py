@@ -167,11 +167,11 @@ def test_a_worker_stays_in_its_memory(scheduler):
 def test_no_scheduler_and_no_worker(monkeypatch, cluster, capsys):
     from distributed import LocalCluster
     monkeypatch.setattr(jobs, "PATIENCE", 1)
-    with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9 within 1 seconds; start one the"):
+    with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9 within 1 seconds; start one"):
         replace(STUDY).explainers("tcp://127.0.0.1:9", n_init=3)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0",
                       silence_logs=logging.CRITICAL) as empty:
-        with pytest.raises(OSError, match=r"The scheduler tcp://.* has no worker left; start some with `dask worker tcp"):
+        with pytest.raises(OSError, match=r"The scheduler tcp://.* has no worker left; start some with `dask work"):
             replace(STUDY).explainers(empty.scheduler_address, n_init=3)
     assert main(["fit", "--scheduler", "tcp://127.0.0.1:9", "--set", "size_=3"]) == 2
     assert capsys.readouterr().err.startswith("error: size_ is no setting of a study; there are dataset, ")
@@ -183,8 +183,8 @@ def test_workers_with_other_code(scheduler, monkeypatch):
         other = list(real)
         other[i] = (name, "0.0.1")
         monkeypatch.setattr(shards, "code", lambda other=other: tuple(other))
-        with pytest.raises(shards.OtherCode, match=rf"The worker tcp://.* on \S+ has {name} .* and the process that asks "
-                                                   rf"it 0.0.1; install the same on both"):
+        with pytest.raises(shards.OtherCode, match=rf"The worker tcp://.* on \S+ has {name} .* and the process that "
+                                                   rf"asks it 0.0.1; install the same on both"):
             replace(STUDY).explainers(scheduler, n_init=4)
 
 
