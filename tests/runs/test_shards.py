@@ -197,7 +197,7 @@ def test_a_worker_without_the_pictures(scheduler, tmp_path):
     study = Study(dataset="folder", data_root=str(tmp_path / "pets"), **NETWORK)
     assert study.trained.n_classes == 2
     shutil.move(tmp_path / "pets", tmp_path / "gone")
-    with pytest.raises(DataError, match=r"The worker tcp://.* does not see the pictures of this study: There is no fold"):
+    with pytest.raises(DataError, match=r"The worker tcp://.* does not see the pictures of this study: There is no"):
         study.explainers(scheduler)
     shutil.copytree(tmp_path / "gone", tmp_path / "pets")
     (tmp_path / "pets" / "cat" / "0.png").rename(tmp_path / "pets" / "cat" / "7.png")
