@@ -10,8 +10,8 @@ RUN := .venv/bin/python
 LOCKED := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')
 INSTALLED := .venv/.installed-$(shell { cat pyproject.toml; pwd; } | cksum | tr ' ' '-')
 
-# The notebooks' texts: the paper's, and those that go further.
-PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py))
+# The notebooks' texts: the paper's, those that go further, and the lecture.
+PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py)) notebooks/exercises/lecture.py
 
 # The Python that .venv was made with may have gone since (an upgrade): then .venv is made again.
 $(shell test -x $(RUN) || rm -f .venv/.locked-*)
@@ -32,7 +32,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab networks notebooks pairs lock clean
+.PHONY: help setup reproduce test bench lab networks notebooks slides pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -47,6 +47,9 @@ test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
 	$(RUN) -m ruff check .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+bench: $(INSTALLED)  ## measure what explaining and clustering cost, into figures/bench.md; ARGS="--only explain"
+	$(RUN) -m tests.bench $(ARGS)
+
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
@@ -58,6 +61,9 @@ notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, bot
 	PAPERLIB_OUT="$(CURDIR)/figures" TQDM_DISABLE=1 $(RUN) -m nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False $(if $(ARGS),$(ARGS),$(PAIRS:.py=.ipynb))
 	$(RUN) -c 'from paperlib.runs.report import write_tables; write_tables("figures")'
+
+slides: $(INSTALLED)  ## write the lecture as slides, figures/run/lecture.html and .pdf, from the notebook as saved
+	$(RUN) notebooks/exercises/slides.py $(ARGS)
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update $(PAIRS)

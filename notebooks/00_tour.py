@@ -13,8 +13,10 @@
 #
 # **The paper claims** that much of the answer can be read off the trained network, without gradients: its classifier
 # already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (section 3.2), and
-# centroids inside the network cut a picture into *concepts* (section 3.3). This tour takes one picture through all of
-# it. It shows; notebooks 01 to 05 measure (the table at the end says which measures what).
+# centroids inside the network cut a picture into *concepts* (section 3.3).
+#
+# **Aim**: to see all of it on one picture; notebooks 01 to 05 measure (the table at the end). **You need** Python, and
+# to know what a CNN is. **Time**: twenty minutes to read, seconds to run (more the first time, while k-means runs).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -43,21 +45,18 @@ from paperlib.theorem1 import evidence
 # %%
 study = open_studies(globals())[-1]
 
-# %% [markdown]
-# The claims that this notebook meets, and what it asks of them:
-
 # %%
 opening("00")
 
 # %% [markdown]
 # ## The data
 #
-# The tour takes the last data set named. Unless you name another, that is birds of species that do not exist, drawn by
-# a few hundred lines of this project. They stand in for the paper's photographs of birds, CUB-200, which are not ours
-# to give away and take hours to learn. And a drawing knows what no photograph tells: where each part of the bird is,
-# which parts make the difference between two species, and what the same scene would be with another part.
+# The tour takes the last data set named: unless you name another, birds of invented species, drawn by a few hundred
+# lines of this project. They stand in for the paper's photographs, CUB-200, which are not ours to give away and take
+# hours to learn. And a drawing knows what no photograph tells: where each part is, which parts set two species apart,
+# and what the scene would be with another part.
 #
-# Here is a training picture from each of up to fourteen classes:
+# A training picture from each of up to fourteen classes:
 
 # %%
 train, test, names = study.data.train, study.data.test, study.data.classes
@@ -66,12 +65,12 @@ first = [int((train.labels == c).nonzero()[0]) for c in some]
 figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some])
 
 # %% [markdown]
-# Size, pose and place vary, as do light and background, and none of them depends on the species. Some species differ in
-# a cap or in a few streaks on the breast.
+# Size, pose, place, light and background vary, and none depends on the species. Some species differ in a cap or in a
+# few streaks on the breast.
 
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
-      f"{study.data.size} px.\nThe network, a {study.settings()['backbone']}, names "
+      f"{study.data.size} px.\nThe network ({study.network}) names "
       f"{study.manifest['accuracy']['test']:.1%} of the test pictures correctly.")
 
 # %% [markdown]
@@ -103,7 +102,7 @@ print(f"The network says {names[c]}; the picture shows: {label}.\n"
 #
 # $$y_j = \Big(\frac1R\sum_{r=1}^R h_r\Big)\cdot c_j \;=\; \frac1R\sum_{r=1}^R \big(h_r\cdot c_j\big). \tag{4}$$
 #
-# So each cell has its own evidence $h_r \cdot c_j$ for each class, and the logit is its mean, exactly.
+# So each cell has its own evidence $h_r \cdot c_j$ for each class, and the logit is its mean.
 
 # %%
 features, C = [block.cpu() for block in net.features(x)], net.C.cpu()
@@ -115,8 +114,18 @@ assert torch.allclose(E.mean(1)[0], y, rtol=1e-4, atol=1e-4)
 assert torch.allclose(E, evidence(h, C, bias))
 
 # %% [markdown]
-# Below, red cells speak for the class more than the average cell does, blue ones less. (Why about the average and not
-# about zero? Notebook 01 shows that zero is arbitrary.)
+# Red cells speak for the class more than the average cell does, blue ones less. (Than the average, not than zero, which
+# is arbitrary: notebook 01.)
+#
+# **Predict, then run**: the runner-up is another sparrow. Is its map (a) blue where the winner's is red, (b) red in
+# other places, or (c) nearly the same?
+#
+# <details><summary>Answer</summary>
+#
+# (c): look where each map is darkest. Evidence for the winner does not yet say why it won. The maps' difference, at the
+# end of the tour, says more.
+#
+# </details>
 
 # %%
 maps = E[0].T.reshape(len(names), *features[-1].shape[2:])
@@ -129,16 +138,15 @@ pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence"
                          "the network's logit": f"{y[j]:.4f}"} for j in (c, other)})
 
 # %% [markdown]
-# The last two rows agree. The two maps are almost alike, too, both highest at the bird's face and nearly as high in the
-# water from there to the corner: the evidence for the winner does not yet say why it won. Their difference, at the end
-# of the tour, says more.
+# The last two rows agree. Both maps are highest at the bird's face, and nearly as high in the water from there to the
+# corner.
 #
 # ## Prototypes that look like the data
 #
 # A column $c_j$ is a prototype in name only: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
 # the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes ($K$ prototypes for $C$
-# classes), and predicts the class of the nearest one. A prototype is a vector. To see it, we show the training picture
-# whose embedding is nearest; the number above is the distance from our picture to the centroid itself.
+# classes), and predicts the class of the nearest one. To see a prototype, we show the training picture whose embedding
+# is nearest; the number above is the distance from our picture to the centroid itself.
 
 # %%
 kmex, (Z, labels) = study.kmex(), study.embeddings("train")
@@ -160,16 +168,14 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
       f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
-# The framed picture has our bird's species, and its stone and its water as well: an embedding keeps more than the
-# class.
+# The framed picture has our bird's species, its stone and its water: an embedding keeps more than the class.
 #
 # ## Concepts inside the picture
 #
-# Now the same idea one step earlier: cluster not the mean of the map but its cells, and not those of the last block
-# alone. B234 takes the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and puts each cell's channels
-# side by side, each block's scaled to norm $1/D_b$ with $D_b$ its number of channels; k-means then gives prototypes
-# $p_k$ for each class. A cell's concept is the nearest of them. What a cell contributes to class $j$ is its
-# attribution:
+# Now one step earlier: cluster not the mean of the map but its cells, and not those of the last block alone. B234 takes
+# the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and puts each cell's channels side by side, each
+# block's scaled to norm $1/D_b$ with $D_b$ its number of channels; k-means then gives prototypes $p_k$ for each class.
+# A cell's concept is the nearest of them. What a cell contributes to class $j$ is its attribution:
 #
 # $$q = \Big[\frac{u^{(b)}}{D_b\,\|u^{(b)}\|}\Big]_b \;(8) \qquad
 # s = \arg\min_k \|q - p_k\| \;(9) \qquad
@@ -192,10 +198,10 @@ assert torch.equal(s, assign(q.double(), p))
 assert torch.allclose(att, attribute(h, C))
 
 # %% [markdown]
-# On its way from the last block's cells to B234's finer ones, the attribution is averaged over each concept (notebook
-# 05 takes the steps one by one). The colours show it less its mean: red speaks more for the class than the average cell
-# does, blue less. On the right are the training pictures that the prototypes come from, the patch in the box; the
-# percentage is the concept's share of the evidence, its cells times their score.
+# On its way from the last block's cells to B234's finer ones, the attribution is averaged over each concept (step by
+# step in notebook 05). Its colours are about the mean, as before. On the right are the training pictures that the
+# prototypes come from, the patch in the box; the percentage is the concept's share of the evidence, its cells times
+# their score.
 #
 # Do not expect each patch to look like its segment. A class has only $K/C$ prototypes, so a cell takes the least bad
 # of them: here a patch of sky stands for water.
@@ -217,16 +223,15 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
 # %% [markdown]
 # The crown and the back are one segment, the face and the breast another; these two are the reddest in the attribution.
 # The wing is paler, and its lower edge shares a concept with the stone. The water falls into an upper and a lower half;
-# these have the largest shares of the evidence because they are large, not because they score high: the lower one
-# scores lowest of all. (Where the last block has a single cell, all scores are equal: attribution cannot tell places
-# apart.)
+# these have the largest shares of the evidence by size, not by score: the lower one scores lowest of all. (With a
+# single cell in the last block all scores are equal: attribution cannot tell places apart.)
 #
 # ## What tipped the balance?
 #
-# Evidence for the prediction alone does not set it apart from the runner-up. The difference of the two maps does: its
-# mean is the gap between the two logits, and its zero is not arbitrary. With the drawn birds we also know what *ought*
-# to tip the balance: a table of attributes says which parts of two species differ, and a mask says where these parts
-# are. (A part that is "plain" has no mark of its own: a plain eye has the face's colour.)
+# Evidence for the prediction does not set it apart from the runner-up. The difference of the two maps does: its mean is
+# the gap between the logits, and its zero is not arbitrary. Of drawn birds we also know what *ought* to tip the
+# balance: a table says which parts of two species differ, and a mask where they are. (A part that is "plain" has no
+# mark of its own: a plain eye has the face's colour.)
 
 # %%
 parts, table = (), None
@@ -253,14 +258,23 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
 # The lead is largest at head and breast, and as large in the water above and in front of them. The parts that differ
-# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them.
-# Such cells cannot outline the parts: one cell is larger than both parts together. (The last two rows are there only if
-# the species' parts are known.)
+# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them: one
+# cell is larger than both parts together. (The last two rows need known parts.)
 #
 # ## Put to the test
 #
-# A drawing can be asked what would have been. Here is the same scene once more, with the runner-up's look in the parts
-# that differ, and nowhere else:
+# A drawing can be asked what would have been. Here is the same scene, with the runner-up's look in the parts that
+# differ, and nowhere else.
+#
+# **Predict, then run**: nearly all of the lead lay beside these parts. With them changed, does it (a) stay about the
+# same, (b) shrink a little, or (c) change its sign?
+#
+# <details><summary>Answer</summary>
+#
+# (c): look at the sign in the second row. A cell of the last block sees more of the picture than the square it is drawn
+# on, so a part counts in cells far from it.
+#
+# </details>
 
 # %%
 gaps = {"as it is": float(lead.mean())}
@@ -275,12 +289,10 @@ if parts:
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 
 # %% [markdown]
-# The red around the breast has turned blue, most of the red elsewhere has faded, and the mean has changed its sign: in
-# the same scene, with two parts changed, the network puts the runner-up ahead. So here these parts decide, although the
-# map puts most of the lead beside them.
+# The red around the breast has turned blue, and most of the red elsewhere has faded: with two parts changed, the
+# network puts the runner-up ahead. So these parts decide, although the map puts most of the lead beside them.
 #
-# One picture proves nothing, and a cell of the last block sees more of the picture than the square it is drawn on. The
-# notebooks measure.
+# One picture proves nothing. The notebooks measure.
 #
 # ## Which notebook holds which claim
 #
@@ -310,7 +322,7 @@ print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]};\n"
 # %% [markdown]
 # ## What became of the claims
 #
-# Of one picture, that is; what the numbers are read from is kept beside the figures.
+# Of one picture, that is.
 
 # %%
 closing("00", out, [study])
@@ -329,3 +341,5 @@ closing("00", out, [study])
 # 1. Run the tour with another `picture`, one that the network gets wrong. Do the concepts show why?
 # 2. Take another species in place of the runner-up (`like=`). Which parts must change before the network says its name?
 # 3. Show the class whose evidence is highest at each cell. How many cells agree with the prediction?
+#
+# **Next**: [01](01_theorem1.ipynb), the theorem, and where it fails.

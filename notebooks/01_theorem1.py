@@ -13,8 +13,9 @@
 # classifier is a self-explainable model (SEM) whose prototypes are the classifier's columns $c_j$. The proof is one
 # line: averaging and the dot product can change places.
 #
-# This notebook computes both sides of eq. 4 by hand and on real networks, draws the evidence that the right-hand side
-# makes visible, asks where its zero lies, and shows networks for which the two sides differ.
+# **Aim**: to compute both sides of eq. 4, by hand and on real networks, draw the evidence that the right-hand side
+# makes visible, ask where its zero lies, and break the theorem. **You need** matrix products, and notebook 00 for the
+# pictures. **Time**: half an hour to read, under a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -72,8 +73,8 @@ pd.DataFrame(rows, [*(f"cell {r + 1}" for r in range(4)), "mean of the cells", "
              ["channel 1", "channel 2", "class 1", "class 2", "class 3"])
 
 # %% [markdown]
-# The last two rows agree: eq. 4. But only the right-hand side has the rows above them. They show that the last cell
-# speaks for the second class, although the first one wins.
+# The last two rows agree: eq. 4. Only the right-hand side has the rows above: the last cell speaks for the second
+# class, although the first one wins.
 #
 # ## On a real network
 #
@@ -95,8 +96,8 @@ print(f"{study.data.title}, {len(h)} pictures, R = {h.shape[1]}: largest logit {
       f"largest difference {(left - right).abs().max():.0e}")
 
 # %% [markdown]
-# In exact arithmetic the sides are equal; a computer rounds. So from here on we ask how large the difference is, in
-# single and in double precision.
+# In exact arithmetic the sides are equal; a computer rounds. So how large is the difference, in single and in double
+# precision?
 
 # %%
 def rows_of(net, x):
@@ -128,17 +129,15 @@ def table(rows):
     return frame.assign(**{name: frame[name].map("{:.1e}".format) for name in frame if frame[name].dtype == float})
 
 # %% [markdown]
-# First the trained network of each data set, on some of its test pictures. *Relative* is the error divided by the
-# largest logit. (*Digits* are the handwritten ones that come with scikit-learn, the small second data set of these
-# notebooks; the drawn birds are introduced in notebook 00.)
+# First the trained network of each data set, on some test pictures. *Relative* is the error divided by the largest
+# logit. (*Digits* are scikit-learn's handwritten ones, the small second data set of these notebooks.)
 
 # %%
 own = []
 for study in studies:
     net, x = study.trained, some(study)[1]
-    name = study.settings()["backbone"].split(":")[-1]  # of a network of one's own, the function's name
     found = compare(rows_of(net, x), net.C, net.bias)
-    own.append({"network": f"{name}, {study.data.title}", "trained": "yes", **found})
+    own.append({"network": f"{study.network}, {study.data.title}", "trained": "yes", **found})
 table(own)
 
 # %% [markdown]
@@ -153,9 +152,9 @@ epsilons = {row["network"]: {"R": row["R"], **{f"epsilon {name}": row[f"relative
 pd.DataFrame(epsilons).T.round(1)
 
 # %% [markdown]
-# A row with $R = 1$ tests nothing: with one cell there is nothing to average. So it is with digits. A ResNet makes one
-# cell of 32 pixels, and that is how wide they are, as is the paper's MNIST. They check the code, are quick, and get no
-# map in these notebooks. In rows with $R > 1$, a few epsilon in either precision is rounding.
+# A row with $R = 1$ tests nothing: one cell has nothing to average. So it is with digits: a ResNet makes one cell of 32
+# pixels, their width and that of the paper's MNIST. They check the code, are quick, and get no map. In rows with
+# $R > 1$, a few epsilon in either precision is rounding.
 #
 # ## Read as a self-explainable model
 #
@@ -168,8 +167,8 @@ pd.DataFrame(epsilons).T.round(1)
 # | $\text{sim}(h_r, p_k)$ | dot product $h_r \cdot c_j$ |
 # | $\text{proj}$ | average over the $R$ cells |
 #
-# Here are the three steps on the last data set's network, against the network's own forward pass. Where the classifier
-# has a bias, each cell gets all of it, so that the mean has it too.
+# Here are the three steps, against the network's own forward pass. Each cell gets all of the classifier's bias, if
+# there is one, so that the mean has it too.
 
 # %%
 study = studies[-1]
@@ -221,10 +220,17 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
 #
 # ## Where is zero?
 #
-# Red for, blue against: that rests on zero, and zero is arbitrary. Add one vector $v$ to every column of the
-# classifier. All logits of a picture grow by the same $z \cdot v$, so no softmax changes, nor any prediction: it is the
-# same classifier. Each cell's evidence, however, grows by its own $h_r \cdot v$. Here is the middle one of the five
-# pictures with such a $v$ added and taken away:
+# Red for, blue against: that rests on zero. Take the middle one of the five pictures, and add one vector $v$ to every
+# column of the classifier, or take it away.
+#
+# **Predict, then run**: what changes, (a) the probabilities and the maps, (b) the maps alone, or (c) neither?
+#
+# <details><summary>Answer</summary>
+#
+# (b): look at the first column of the table, then at the colours. All logits of a picture grow by the same $z \cdot v$,
+# which no softmax sees: it is the same classifier. But each cell's evidence grows by its own $h_r \cdot v$.
+#
+# </details>
 
 # %%
 i = chosen[len(chosen) // 2]
@@ -239,17 +245,16 @@ for name, sign in {"as trained": 0, "$v$ added": 1, "$v$ taken away": -1}.items(
     leads.append((E[:, c] - E[:, other]).view(*side))
     facts[name] = {"probability": E.mean(0).softmax(0)[c].item(), "logit": E[:, c].mean().item(),
                    "lowest cell": E[:, c].min().item(), "highest cell": E[:, c].max().item()}
-figure = figures.beside(picture, moved, "evidence (logits)")
+figure = figures.beside(picture, moved, "evidence (logits)", limit=1.5 * float(moved["as trained"].abs().max()))
 _ = figures.keep(figure, "theorem1_zero", {"facts": facts, "evidence": moved}, study, out)
 
 # %%
 pd.DataFrame(facts).T.round(4)
 
 # %% [markdown]
-# One and the same prediction, with all of the picture for it or all against it. So a cell is not "for" a class; at most
-# it is more for it than other cells are, which is why notebooks 00 and 05 colour maps about their own mean. Even that
-# leaves the pattern of $h_r \cdot v$. Free of any $v$ is only the *difference* of two classes' maps, the reason for one
-# class and against another:
+# One prediction, with all of the picture for it or all against it: zero is arbitrary. So a cell is at most *more* for a
+# class than other cells are, which is why notebooks 00 and 05 colour maps about their own mean. Even that leaves the
+# pattern of $h_r \cdot v$. Free of any $v$ is only the *difference* of two classes' maps:
 
 # %%
 assert all(torch.allclose(lead, leads[0], atol=1e-4 * v.norm().item()) for lead in leads)
@@ -257,16 +262,16 @@ figure = figures.beside(picture, {f"{study.data.classes[c]}\nless {study.data.cl
                         "evidence (logits)")
 
 # %% [markdown]
-# The evidence for this bird was highest at the tip of its tail. What sets it apart from the runner-up lies further
-# left, from its head down to the ground, and most of all at its legs.
+# The evidence for this bird was highest at the tip of its tail. What sets it apart lies further left, from its head
+# down to the ground, most of all at its legs.
 #
 # ## Four other networks, with a bias and without
 #
 # The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
 # dropout layer before the classifier, and DenseNet a last ReLU between its norm and the pooling, which belongs to the
-# encoder here. Eq. 4 is about a structure, so these are untrained: random weights will do. (With the setting
-# `weights: imagenet` they have ImageNet's.) One thing an untrained network lacks is the means and variances of its
-# batch norms; without them its logits all but vanish. It measures them on the pictures at hand.
+# encoder here. Eq. 4 is about a structure, so random weights will do. (With the setting `weights: imagenet` they have
+# ImageNet's.) But without the means and variances of its batch norms a network's logits all but vanish; it measures
+# them on the pictures at hand.
 
 # %%
 def settled(net, x):
@@ -343,10 +348,10 @@ for name, model in {"vgg": vgg, "convnext": convnext}.items():
         print(fill(f"StructureError: {error}", 92), "\n")
 
 # %% [markdown]
-# How large is the difference? `both_orders` takes any pooling and any classifier, and tries both orders on the rows of
-# $h$. A classifier must then take single vectors. ConvNeXt's norm and linear layer do. VGG16's MLP expects
-# $7 \times 7$ cells (the network itself averages regions and keeps their places, so it computes neither order); we show
-# it a vector as 49 equal cells. VGG16 and ConvNeXt are untrained here: what matters is what they are made of.
+# How large is the difference? `both_orders` tries both orders with any pooling and any classifier of single vectors.
+# ConvNeXt's norm and linear layer are one. VGG16's MLP expects $7 \times 7$ cells (the network itself averages regions
+# and keeps their places, so it computes neither order); we show it a vector as 49 equal cells. Both networks are
+# untrained.
 
 # %%
 @torch.no_grad()
@@ -381,8 +386,17 @@ mended = {"ResNet34, average": both_orders(h_resnet, torch.mean, linear),
           "ConvNeXt, without norm": both_orders(h_convnext, torch.mean, convnext.classifier[2])}
 
 # %% [markdown]
-# In the figure a dot is one row of the tables above that tests eq. 4, in one precision, or one of the networks just
-# computed.
+# In the figure a dot is a row of the tables above that tests eq. 4, in one precision, or a network just computed.
+#
+# **Predict, then run**: which of these stay at rounding, (a) max pooling before a linear layer, (b) an average before
+# an MLP, (c) the same MLP without its ReLUs, (d) a norm behind the average?
+#
+# <details><summary>Answer</summary>
+#
+# (c) alone: find the dots beside the dashed lines. Layers without ReLUs between them are one matrix; the others are not
+# linear.
+#
+# </details>
 
 # %%
 values = {}
@@ -407,16 +421,16 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
 # orders agree: give a larger `other_size`.)
 #
 # So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
-# of $h$ and the logits is enough to lose it. An MLP without ReLUs is one matrix, and has it again.
+# of $h$ and the logits is enough to lose it.
 #
-# Here we are stricter than the paper's introduction. It calls average pooling the "key operator" that makes these
-# models analogous to SEMs, and counts networks with an MLP as classifier among them. The proof of Theorem 1 needs the
-# linear classifier just as much. With an MLP, $h_r$ and $c_j$ do not even live in the same space.
+# Here we are stricter than the paper's introduction, which calls average pooling the "key operator" and counts networks
+# with an MLP as classifier among these models. The proof needs the linear classifier just as much. With an MLP, $h_r$
+# and $c_j$ do not even live in the same space.
 #
 # ## What the theorem does not say
 #
-# It says that $c_j$ takes the *place* of a prototype in eq. 3. It does not say that $c_j$ looks like the data of class
-# $j$; the paper says right after the proof that it need not. Notebook 02 measures that.
+# It says that $c_j$ takes the *place* of a prototype in eq. 3, not that $c_j$ looks like the data of class $j$; right
+# after the proof the paper says that it need not. Notebook 02 measures that.
 #
 # ## The numbers, kept
 
@@ -454,3 +468,5 @@ closing("01", out, studies)
 #    cross-entropy with respect to the columns sum to zero, so that training never chooses another mean.
 # 3. Run `both_orders` for ResNet34 and for ConvNeXt on `.double()` of their rows and heads. Which differences shrink by
 #    a factor of about $2^{29}$, and which stay?
+#
+# **Next**: [02](02_table1_cosines.ipynb), whether columns lie where the data lie.

@@ -12,8 +12,9 @@
 # **The paper claims** (section 4, Table 1) that the columns $c_j$ of a CNN's classifier, seen as prototypes, are poorly
 # aligned with the data, and that the centroids of class-wise k-means (KMEx, section 3.2) are well aligned.
 #
-# This notebook measures the cosines of Table 1, shows in a plane where the difference comes from, and asks what
-# "average" means when a class has several prototypes.
+# **Aim**: to measure these cosines, see in a plane where the difference comes from, and ask what "average" means when a
+# class has several prototypes. **You need** cosines, k-means and notebook 01. **Time**: twenty minutes to read, under a
+# minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -48,22 +49,20 @@ opening("02")
 for study in studies:
     Z, y = study.embeddings("train")
     hits = ", ".join(f"{run.manifest['accuracy']['test']:.3f}" for run in study.runs(runs))
-    print(f"{study.data.title}: {study.settings()['backbone']}, Z is {Z.shape[0]} x {Z.shape[1]}, "
+    print(f"{study.data.title}: {study.network}\n  Z is {Z.shape[0]} x {Z.shape[1]}, "
           f"C has {study.trained.C.shape[1]} columns\n  test accuracy of each run: {hits}")
 
 # %% [markdown]
 # ## Sets of prototypes
 #
 # - **CNN**: $p_j = c_j$, one per class.
-# - **KMEx (K/C = 1)**: the centroid of each class, that is, its mean embedding.
+# - **KMEx (K/C = 1)**: each class's centroid, its mean embedding.
 # - **KMEx (K/C > 1)**: the centroids of a k-means on each class; there are $K$ prototypes for $C$ classes.
-# - **ProtoPNet**: patches of training pictures, found by its training. They live in a space of their own, of 128
-#   numbers between 0 and 1; a picture's embedding there is the mean of its patches (the paper does not say what it
-#   compares).
+# - **ProtoPNet**: patches of training pictures, in a space of their own, of 128 numbers between 0 and 1; a picture's
+#   embedding there is the mean of its patches (the paper does not say what it compares).
 #
-# Everything here is fitted on the training pictures. KMEx's official code fits MNIST's centroids on the *test* split
-# and matches centroids to labels (Hungarian matching) before it counts correct answers. We do neither; the published
-# MNIST rows may rest on it.
+# Everything is fitted on the training pictures. KMEx's official code fits MNIST's centroids on the *test* split and
+# matches them to labels (Hungarian matching) before it counts. We do neither; the published MNIST rows may rest on it.
 
 # %%
 def prototypes_of(study):
@@ -79,7 +78,7 @@ def prototypes_of(study):
 # ## Table 1
 #
 # For each class $j$, *class* is the mean cosine of its prototypes with the embeddings of class $j$, and *out* with
-# those of all other classes; both are averaged over classes. The paper does not name the split; these are the training
+# those of all other classes; both are averaged over classes. The paper names no split; these are the training
 # embeddings.
 
 # %%
@@ -95,8 +94,7 @@ spread = {name: over_runs(columns) for name, columns in each.items()}
 table = {name: {row: mean for row, (mean, _) in rows.items()} for name, rows in spread.items()}
 
 # %% [markdown]
-# On the left our means and standard deviations over runs, on the right the published numbers (ResNet34 with ImageNet
-# weights):
+# Our means and standard deviations over runs, then the published numbers (ResNet34 with ImageNet weights):
 
 # %%
 WORDS = ("class", "out")
@@ -109,18 +107,18 @@ rows = sorted(dict.fromkeys(row for column_ in (ours | published).values() for r
 pd.DataFrame(ours | published).reindex(rows).fillna("")
 
 # %% [markdown]
-# Compare the CNN's *class* with that of the KMEx rows: the claim is the gap between them. The paper's text has KMEx at
-# "nearly 1"; its own table has 0.79 for one centroid a class on STL10, where the gap is smallest. Here columns and
-# centroids both point at their data better than in the paper, and the gap is about as wide as on STL10.
+# The claim is the gap between the CNN's *class* and that of the KMEx rows. The paper's text has KMEx at "nearly 1"; its
+# own table has 0.79 for one centroid a class on STL10, where the gap is smallest. Here columns and centroids both point
+# at their data better than in the paper, and the gap is about as wide as on STL10.
 #
-# ProtoPNet's cosines say less than they seem to. Its embeddings come out of a sigmoid, and vectors whose coordinates
-# are all positive and alike in size point the same way, whatever they stand for: a cosine near 1 with the own class
-# means something only beside a lower one with the others.
+# ProtoPNet's cosines say less than they seem to. Its embeddings come out of a sigmoid, and vectors of positive
+# coordinates alike in size point the same way: a cosine near 1 with the own class means something only beside a lower
+# one with the others.
 #
 # ## Class by class
 #
-# An average can hide a class. In the next figures each mark is a class of the first run: the further right, the more
-# its prototypes point at its own data; the further up, the more at everyone else's.
+# Each mark is a class of the first run: the further right, the more its prototypes point at its own data; the further
+# up, the more at everyone else's.
 
 # %%
 def draw(study):
@@ -132,13 +130,13 @@ for study in studies:
     figures.keep(draw(study), "table1_classes", {"table1": each[study.dataset][0]}, study, out)
 
 # %% [markdown]
-# Columns and centroids are two clouds: no class has a column that points at its data as well as any centroid does. But
-# the centroids point more at other classes, too.
+# Two clouds: no class has a column that points at its data as well as any centroid does. But the centroids point more
+# at other classes, too.
 #
 # ## Why the columns miss the data
 #
-# A plane is enough to see it. Here are three classes of points after a ReLU, none with a negative coordinate, and a
-# linear classifier, trained on them by gradient descent from zero.
+# A plane is enough to see it: three classes of points after a ReLU, none with a negative coordinate, and a linear
+# classifier, trained by gradient descent from zero.
 
 # %%
 torch.manual_seed(0)
@@ -154,8 +152,18 @@ for _ in range(300):
 C, centroids = C.detach(), torch.stack([Z[y == c].mean(0) for c in range(3)])
 
 # %% [markdown]
-# Each arrow is a column, each square a centroid; the plane has the colour of the class that wins there. Then we add one
-# vector $v$ to all three columns.
+# Each arrow is a column, each square a centroid; the plane has the colour of the class that wins there. Then we add to
+# all columns one vector $v$ along the mean of the data.
+#
+# **Predict, then run**: does that raise (a) the columns' cosine with their classes and the accuracy, (b) the cosine
+# alone, or (c) neither?
+#
+# <details><summary>Answer</summary>
+#
+# (b): compare the first two rows of the table, and the colours of the two planes. All logits of a point grow by the
+# same $z \cdot v$, which no softmax sees.
+#
+# </details>
 
 # %%
 v = 2 * Z.mean(0)
@@ -170,18 +178,16 @@ figures.keep(figure, "table1_plane", {"cosines": toy, "columns": C, "v": v}, stu
 pd.DataFrame(toy).T.round(2)
 
 # %% [markdown]
-# On the left two of three columns leave the quarter of the plane in which all points lie; on the right all three are
-# inside it, and point at their classes as well as the centroids do. Yet the colours are the same: all logits of a
-# point grew by the same $z \cdot v$, which no softmax sees. So training has no reason to prefer the right. It even
-# stays on the left: the gradients of all columns sum to zero, so their mean remains where it began, at the origin,
-# while the ReLU keeps the data on one side of it.
+# On the left two of three columns leave the quarter of the plane in which all points lie; on the right all are inside
+# it, and point at their classes as well as the centroids do. Training has no reason to prefer the right. It even stays
+# on the left: the columns' gradients sum to zero, so their mean remains where it began, at the origin, while the ReLU
+# keeps the data on one side of it.
 #
 # ## What classes share
 #
-# In real networks it is the same: embeddings have no negative coordinate, and what classes share, the mean embedding
-# $\bar z$, is much of their length. Two ways to take it out of the comparison: add a multiple of $\bar z$ to every
-# column, which changes no prediction; or take $\bar z$ away from all points and centroids. (From here on, the first
-# run.)
+# So it is in real networks: embeddings have no negative coordinate, and what classes share, the mean embedding
+# $\bar z$, is much of their length. To take it out of the comparison, add a multiple of $\bar z$ to every column, which
+# changes no prediction; or take $\bar z$ away from all points and centroids. (From here on, the first run.)
 
 # %%
 def shared(study):
@@ -201,21 +207,20 @@ both = pd.concat({(study.data.title, word): pd.DataFrame(rows, index=WORDS).T fo
 both.map("{:.2f}".format).replace("nan", "")
 
 # %% [markdown]
-# *CNN, moved* is the same classifier as *CNN*, and its columns point at their classes far better: on the birds this
-# closes most of the gap to the centroids, on the digits about half of it. Like centroids, they point more at other
-# classes, too. Less the mean, the columns come nearer to the centroids, and the centroids' *out* cosine falls below
-# zero: what they had in common with other classes was the mean.
+# *CNN, moved* is the same classifier, and its columns point at their classes far better: on the birds this closes most
+# of the gap to the centroids, on the digits about half. Like centroids, they point more at other classes, too. Less the
+# mean, the columns come nearer to the centroids, and the centroids' *out* cosine falls below zero: what they had in
+# common with other classes was the mean.
 #
 # So Table 1 measures two things at once: a column's direction *within* the classes' differences, and the direction that
-# all classes share and that the classifier may ignore. The paper's conclusion stands in either reading as long as the
-# columns stay below the centroids; how far below depends on the mean.
+# all share and the classifier may ignore. The paper's conclusion stands in either reading while the columns stay below
+# the centroids; how far depends on the mean.
 #
 # ## What is the average of?
 #
 # With several prototypes per class, "average cosine" can pair every prototype with every point (`all`), or each point
-# with its nearest prototype (`nearest`). In the paper the cosine falls from one to five centroids a class on MNIST and
-# CUB-200 but rises on STL10. Neither of these two readings gives all three: the first can hardly rise, the second
-# hardly fall.
+# with its nearest prototype (`nearest`). In the paper it falls from one to five centroids a class on MNIST and CUB-200
+# but rises on STL10. Neither reading gives all three: the first can hardly rise, the second hardly fall.
 
 # %%
 pairings = {(study.data.title, pairing): {name: values[0] for name, values in column(study, pairing).items()}
@@ -224,7 +229,7 @@ frame = pd.DataFrame(pairings)
 frame.reindex(sorted(frame.index, key=rows.index)).map("{:.2f}".format).replace("nan", "")
 
 # %% [markdown]
-# With more centroids the cosine falls a little under `all`, and rises a little under `nearest`.
+# With more centroids it falls a little under `all`, and rises a little under `nearest`.
 #
 # ## The numbers, kept
 
@@ -260,3 +265,5 @@ closing("02", out, studies)
 #    do the columns point now?
 # 2. Measure Table 1 on the test embeddings (`study.embeddings("test")`). Which rows change, and why so little?
 # 3. Replace the columns by $c_j - \frac1C\sum_i c_i$. Why does the CNN's row change hardly at all after training?
+#
+# **Next**: [03](03_figure2_umap.ipynb), the same as a map, and what a map hides.

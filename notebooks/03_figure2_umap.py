@@ -13,8 +13,8 @@
 # $c_j$ of the CNN's classifier, "both raw (crosses) and rescaled to class norm (triangles), are dispersed and rarely
 # near their respective class; by contrast, the KMEx prototypes (squares) lie within their respective clusters".
 #
-# This notebook draws the figure, says what UMAP does to a point that is far from all data, and then puts the claim to
-# the test without UMAP, on every network of the run.
+# **Aim**: to draw the figure, see what UMAP does to a point far from all data, and test the claim without UMAP, on
+# every network of the run. **You need** notebook 02. **Time**: twenty minutes to read, a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -25,8 +25,11 @@ out: str = ""             # folder for figures and numbers; empty: figures/run
 points_per_class: int = 200   # points per class, of each split, that UMAP sees and the figure shows; 0: all
 
 # %%
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.metrics import pairwise_distances_argmin
 
 from paperlib import figures
@@ -44,8 +47,8 @@ opening("03")
 # ## The classes
 #
 # The paper's figure shows sparrows, which are hard to tell apart. We take every class whose name holds "Sparrow"
-# (CUB-200 has one more than the twenty that the paper counts), and where there are none, the first twenty classes.
-# The species of the drawn birds are invented; their sparrows share a palette, and the nearest differ in a part or two.
+# (CUB-200 has one more than the twenty that the paper counts), and where there are none, the first twenty classes. The
+# drawn birds' sparrows share a palette, and the nearest differ in a part or two.
 
 # %%
 def chosen(study):
@@ -62,7 +65,7 @@ for study in studies:
 #
 # - A **cross** is a column $c_j \in \mathbb{R}^D$ of the classifier as it is.
 # - A **triangle** is the same column, made as long as its class's embeddings $z$ are on average: $c_j$ times
-#   $\overline{\|z\|} \,/\, \|c_j\|$. Its direction is unchanged.
+#   $\overline{\|z\|} \,/\, \|c_j\|$.
 # - A **square** is a centroid of KMEx; each class has $K/C$ of them.
 
 # %%
@@ -105,8 +108,15 @@ def thinned(Z, y):
 study = studies[-1]
 marks, classes = marks_of(study), chosen(study)
 (Z, y), (Z_test, y_test) = (thinned(*points_of(study, split)) for split in ("train", "test"))
-train, test, *placed = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)
-on_map = dict(zip(marks, placed, strict=True))
+
+def place():
+    """name -> positions on the map, (n, 2)"""
+    found = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)
+    return dict(zip(("train", "test", *marks), map(torch.as_tensor, found), strict=True))
+
+depends_on = {"classes": classes, "points per class": points_per_class, "umap": version("umap-learn")}
+on_map = {name: at.numpy() for name, at in study.kept("projection", depends_on, place).items()}
+train, test = on_map["train"], on_map["test"]
 
 # %%
 squares = [on_map["squares"][marks["squares"][1] == c] for c in classes]
@@ -114,9 +124,9 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
                          on_map["triangles"], squares, [study.data.classes[c] for c in classes])
 
 # %% [markdown]
-# On the right, squares lie within their clusters, and where two species share a cluster, in the shared one. On the
-# left, so do the triangles, though the paper's were "rarely near"; the crosses lie in a few places, most of them in one
-# heap, far from most of their classes.
+# On the right, squares lie within their clusters, or in the one that two species share. On the left, so do the
+# triangles, though the paper's were "rarely near"; the crosses lie in a few places, most in one heap, far from most of
+# their classes.
 #
 # On the map, how many marks have a training picture of their own class as the nearest?
 
@@ -147,9 +157,9 @@ def strays(name):
 strays("squares")
 
 # %% [markdown]
-# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest, and only the map
-# has moved it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters lie
-# on one another or touch, and UMAP puts what is close to both among either.
+# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest; only the map has
+# moved it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters touch or
+# overlap, and UMAP puts what is close to both among either.
 #
 # ## What UMAP does to a point that is far away
 #
@@ -158,8 +168,8 @@ strays("squares")
 # $\log_2 15$. Multiply all its distances by ten and the scale grows by ten: the point keeps its place. A few steps of
 # gradient descent follow, in which the new point moves and the training points stay.
 #
-# So the map shows *among whom* a prototype is, not *how far* it is from them. A prototype in the middle of nowhere is
-# drawn among its nearest training points, as if it were one of them.
+# So the map shows *among whom* a prototype is, not *how far* from them. One in the middle of nowhere is drawn among its
+# nearest training points, as if it were one of them.
 #
 # ## The same without UMAP
 #
@@ -170,8 +180,18 @@ strays("squares")
 #   from a training embedding to its nearest fellow. At 1 a prototype is as near as the data are to one another. We show
 #   the median over prototypes.
 #
-# The last row treats test embeddings as if they were prototypes: it is what a fresh picture gets. Each number is a mean
-# over the networks of the run.
+# The last row takes test embeddings for prototypes: it is what a fresh picture gets. Each number is a mean over
+# networks.
+#
+# **Predict, then run**: on the map most triangles lie in their cluster. How far from it are they in $\mathbb{R}^D$, (a)
+# as near as a test point, (b) twice as far, or (c) several times?
+#
+# <details><summary>Answer</summary>
+#
+# (c): compare *distance* of triangles and test points, then their *own class*. Far from all data, a triangle still has
+# a nearest class.
+#
+# </details>
 
 # %%
 def nearness(study):
@@ -194,18 +214,16 @@ bars = figures.bars(distances, "distance to the nearest of its class /\nmedian d
 line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorder=0)
 
 # %% [markdown]
-# Read each kind of prototype against the last row. On both data sets the squares are nearer to their class than a test
-# point is, and crosses and triangles several times as far. By distance, the claim holds.
+# On both data sets the squares are nearer to their class than a test point is, and crosses and triangles several times
+# as far. By distance, the claim holds.
 #
-# Squares are means of training points, so it is no surprise that they lie among them. Triangles have the length of the
-# data and the direction of $c_j$: that they are far from their class is the fault of the direction, and Table 1
-# (notebook 02) gives its cosine.
+# Squares are means of training points: no surprise that they lie among them. Triangles have the length of the data and
+# the direction of $c_j$: that they are far is the fault of the direction, whose cosine Table 1 gives (notebook 02).
 #
 # ## Do triangles find their class?
 #
-# The paper's triangles are "rarely near their respective class". Two things can be meant. A triangle can be far from
-# its class: that is the *distance*. Or another class can be nearer: that is *own class*. They need not go together,
-# since a point far from all data still has a nearest class. Here is each network by itself:
+# The paper's triangles are "rarely near their respective class". Two things can be meant: a triangle is far from its
+# class (*distance*), or another class is nearer (*own class*). Here is each network by itself:
 
 # %%
 tested = {(title, f"network {n}"): {"own class nearest": f"{one['triangles']['own class']:.0%}",
@@ -215,17 +233,17 @@ tested = {(title, f"network {n}"): {"own class nearest": f"{one['triangles']['ow
 pd.DataFrame(tested).T
 
 # %% [markdown]
-# In every network the first reading holds and the second does not: a triangle is several times as far from its class as
-# a fresh picture, and yet nearly always nearer to its own class than to any other. UMAP, which knows neighbours only,
-# therefore draws it in its own cluster, or in the one that its class shares. On such data the map hides what the
-# distance shows, and "rarely near" is a statement about distances that the paper's figure cannot make.
+# In every network the first holds and the second does not: a triangle is several times as far from its class as a fresh
+# picture, and yet nearly always nearer to it than to any other. UMAP, which knows neighbours only, therefore draws it
+# in its own cluster, or in the one that its class shares. On such data the map hides what the distance shows, and
+# "rarely near" is a statement about distances that the paper's figure cannot make.
 #
 # ## Where the crosses go
 #
 # The squared distance is $\|z - c_j\|^2 = \|z\|^2 - 2\, z \cdot c_j + \|c_j\|^2$. If $c_j$ is much shorter than the
 # data, the first term decides, and the nearest training point is a short one, whatever its class. The longer $c_j$ is,
-# the more the middle term decides, which is the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class
-# $j$ because the classifier classifies, not because it lies among them.
+# the more the middle term decides, the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class $j$
+# because the classifier classifies, not because it lies among them.
 
 # %%
 crowding = {}
@@ -239,9 +257,9 @@ pd.DataFrame(crowding).T.astype(object)
 
 # %% [markdown]
 # A few points, among the shortest of all, serve all crosses. So the map shows the crosses in heaps, and a heap's place
-# says nothing about their classes. It says that the $c_j$ are short, which depends on the training recipe: weight
-# decay, for one, shrinks them. Ours for digits and birds has it. The paper prints no recipe; it follows Gautam et al.
-# (2024), whose public code has no decay, so its crosses may have spread for another reason.
+# says nothing about their classes. It says that the $c_j$ are short, which depends on the training: weight decay, which
+# ours for digits and birds has, shrinks them. The paper prints no recipe; it follows Gautam et al. (2024), whose public
+# code has no decay, so its crosses may have spread for another reason.
 #
 # ## The numbers, kept
 
@@ -265,7 +283,7 @@ closing("03", out, studies)
 #
 # - Squares lie among their class's data: their *distance* is smaller than that of a fresh picture.
 # - Crosses and triangles lie several times as far: they do not represent their class. Triangles still find it, that is,
-#   hardly ever is another class nearer, and the map therefore shows them where they are not.
+#   another class is hardly ever nearer, and so the map shows them where they are not.
 # - The map shows neighbours, not distances. It repeats with its seed on one machine, not from machine to machine; the
 #   table does not depend on it.
 #
@@ -277,3 +295,5 @@ closing("03", out, studies)
 #    gets worse? Explain both by the three terms of the squared distance.
 # 3. Fit `umap.UMAP(metric="cosine")` on $Z$ and place the crosses and the triangles. Why do they now lie (almost) on
 #    one another? Predict where before you look.
+#
+# **Next**: [04](04_table2_accuracies.ipynb), what explanations cost in accuracy.

@@ -17,8 +17,9 @@
 # ProtoPNet, trained together with its prototypes, falls behind on STL10 (72.7 against 86.1) and CUB-200 (66.4 against
 # 79.1).
 #
-# This notebook measures all of them, says how large a difference must be to count, looks at how a map votes, and takes
-# B234 apart to see where its accuracy goes.
+# **Aim**: to measure all of them, say how large a difference must be to count, look at how a map votes, and find where
+# B234's accuracy goes. **You need** notebook 00 and the standard error of a share. **Time**: half an hour to read,
+# about a minute to run (some more the first time).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -59,9 +60,9 @@ opening("04")
 # - **ProtoPNet**: the baseline. The similarity of its best patch to each of the $K$ prototypes goes through a linear
 #   layer.
 #
-# Accuracies here are plain, and everything is fitted on the training pictures. KMEx's official code fits MNIST's
-# centroids on the *test* split and matches labels (Hungarian matching) before it counts. We do neither; the published
-# KMEx row may rest on it.
+# Accuracies are plain, and everything is fitted on the training pictures. KMEx's official code fits MNIST's centroids
+# on the *test* split and matches labels (Hungarian) before it counts. We do neither; the published KMEx row may rest on
+# it.
 
 # %%
 def depths(study):
@@ -89,11 +90,11 @@ table = {title: {name: dict(zip(("train", "test"), mean, strict=True)) for name,
 # %% [markdown]
 # ## Table 2
 #
-# Accuracies in percent, ours (means over `runs` networks trained from different seeds, a setting of the profile) beside
-# the published ones (ResNet34 with ImageNet weights, means of five runs). *sd* is the standard deviation of the test
-# accuracy over networks: what another training would change. *Error* is the standard error of the test accuracy,
-# $\sqrt{p(1-p)/n}$ for $n$ test pictures, in points: what another draw of pictures would change. Do not read anything
-# into a difference of less than about three times this error (two errors of the difference of two such accuracies).
+# Accuracies in percent, ours (means over `runs` networks of different seeds) beside the published ones (ResNet34 with
+# ImageNet weights, means of five runs). *sd* is the standard deviation of the test accuracy over networks: what another
+# training would change. *Error* is the standard error of the test accuracy, $\sqrt{p(1-p)/n}$ for $n$ test pictures, in
+# points: what another draw of pictures would change. Do not read anything into less than about three times this error
+# (two errors of the difference of two such accuracies).
 
 # %%
 def error(study, percent):
@@ -115,9 +116,8 @@ together = pd.concat({**ours, **published}, axis=1).reindex(ours[studies[-1].dat
 together.round(1).astype(object).fillna("")
 
 # %% [markdown]
-# Levels differ with data and network. What can be compared is the gap to the CNN. The paper's own gaps differ from data
-# set to data set: its B4 matches the backbone on MNIST and loses on CUB-200, and B234 loses little on MNIST and much on
-# CUB-200.
+# Levels differ with data and network; compare the gaps to the CNN. The paper's own differ from data set to data set:
+# its B4 matches the backbone on MNIST and loses on CUB-200, and B234 loses little on MNIST and much on CUB-200.
 
 # %%
 def gaps(study):
@@ -135,9 +135,9 @@ pd.concat({study.data.title: gaps(study) for study in studies}, axis=1)
 
 # %% [markdown]
 # One gap is outside the paper's range by more than two errors: on the drawn birds B234 loses more than on any data set
-# of the paper. It is a weak test for the others: the range is wide. The error takes
-# the two accuracies as independent; they share their pictures, so it is on the safe side. What another *training* would
-# change is not in it, but in *sd* above.
+# of the paper. For the others the range is so wide that the test is weak. The error takes the two accuracies as
+# independent; they share their pictures, so it is on the safe side. What another *training* would change is in *sd*
+# above.
 #
 # For KMEx, which the paper says costs nothing, here is the difference picture by picture, over all runs, with its
 # 95 % interval (bootstrap over pictures):
@@ -162,10 +162,9 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in kmex_costs.items()}, a
 #
 # ### How ProtoPNet was trained
 #
-# The baseline hangs on its schedule. The official settings ask for a thousand epochs; their author advised stopping
-# much earlier. Ours are shorter still: for the paper's data sets they hold the first three pushes onto patches, and for
-# `digits` and the drawn data sets, which start from the trained CNN, a few epochs (`protopnet_epochs` changes the
-# number).
+# The baseline hangs on its schedule. The official one has a thousand epochs; its author advised stopping much earlier.
+# Ours is shorter still: the first three pushes onto patches for the paper's data sets, a few epochs
+# (`protopnet_epochs`) for `digits` and the drawn ones, which start from the trained CNN.
 
 # %%
 trainings = {}
@@ -179,7 +178,7 @@ for study in studies:
 pd.DataFrame(trainings)
 
 # %% [markdown]
-# Table 2, as Table 1 in notebook 02, shows means over runs. All that follows looks at the first run.
+# Table 2 shows means over runs; all that follows looks at the first run.
 #
 # ## How a map votes
 #
@@ -201,14 +200,14 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in votes.items()}, axis=1
 
 # %% [markdown]
 # Where B4's map is a single cell, it has one vote and never a tie. Its $h$ is $z$ then, and it differs from KMEx only
-# in eq. 8's norm (KMEx compares $z$ with its centroids, B4 compares $z / \|z\|$) and in the starts of k-means.
+# in eq. 8's norm: it compares $z / \|z\|$ with its centroids.
 #
 # ## A picture of the vote
 #
-# The same picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8, which the next
-# sections are about. Each cell has the colour of the class whose prototype is nearest; below is the tally of eq. 10,
-# the share of the cells that each class holds. The picture is the first, of a few of each class, that B234 names
-# wrongly and the other two correctly, if there is one.
+# One picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8, which the next sections
+# are about. Each cell has the colour of the class whose prototype is nearest; below is the tally of eq. 10, each
+# class's share of the cells. It is the first picture, of a few of each class, that B234 names wrongly and the other two
+# correctly, if there is one.
 
 # %%
 def voters(study):
@@ -241,14 +240,14 @@ numbers = {name: {"winner": study.data.classes[ballots[name][1][i]],
 path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.labels[i]], **numbers}, study, out)
 
 # %% [markdown]
-# Among B4's few cells those of the correct class (the darker blue) cover the bird and more. Most of B234's blue cells
-# are sky: the bird is divided among other species, and so is the rest of the sky, each piece going to whichever
-# species' prototype of sky is nearest. Without the factor most of the bird is blue again.
+# Among B4's few cells those of the correct class (darker blue) cover the bird and more. Most of B234's blue cells are
+# sky: the bird is divided among other species, and so is the rest of the sky, each piece going to whichever species'
+# prototype of sky is nearest. Without the factor most of the bird is blue again.
 #
 # ## Who votes for what
 #
-# How many cells vote for the correct class? On the same few pictures of each class; where the data come with masks
-# (the drawn birds do), also on the bird and off it.
+# How many cells vote for the correct class? On the same few pictures of each class; where there are masks (of drawn
+# birds), also on the bird and off it.
 
 # %%
 def correct_cells(study, voted):
@@ -270,9 +269,9 @@ pd.concat({title: pd.DataFrame(rows).T.round(0) for title, rows in correct.items
 
 # %% [markdown]
 # Read down the columns of the drawn birds: with the factor, the shallower the blocks, the fewer cells vote for the
-# correct class, on the bird and off it. It is not that these cells do not know. A row of B234 holds the last block's
-# channels, too, brought to its resolution (eq. 7), the very ones that B4 votes with. So what the class needs is in each
-# row, and the last line says that it can be heard. Something drowns it.
+# correct class, on the bird and off it. It is not that these cells do not know: a row of B234 holds the last block's
+# channels, too, brought to its resolution (eq. 7), the very ones that B4 votes with, and the last line says that they
+# can be heard. Something drowns them.
 #
 # ## Who is heard: the factor $1/D_b$
 #
@@ -303,8 +302,16 @@ pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, "variance %": 
 # The last block, which knows the class best, has the smallest share of the variance with the factor, and the largest
 # without.
 #
-# If the factor is what silences the last block, B234 without it must do better. (Eq. 10 has another reading, too: the
-# class of the single most frequent *prototype*. Notebook 06 measures it.)
+# **Predict, then run**: without the factor, B234's accuracy on the drawn birds (a) falls, for fine detail is lost, (b)
+# stays, (c) wins back most of the gap to B4.
+#
+# <details><summary>Answer</summary>
+#
+# (c): compare the last two rows with B4's. It was the factor that silenced the last block.
+#
+# </details>
+#
+# (Eq. 10 has another reading, too: the class of the single most frequent *prototype*. Notebook 06 measures it.)
 
 # %%
 def variants(study):
@@ -319,7 +326,7 @@ pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 
 # %% [markdown]
 # On the drawn birds B234 without the factor is as good as B34 and not far below B4: most of the loss is the factor's.
-# What remains is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species
+# The rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species
 # alike. On `digits` there is next to no loss to explain.
 #
 # All test accuracies of the first run in one picture, with two errors on both sides:
@@ -338,15 +345,14 @@ found = {name: {title: each.get(name, (np.nan,) * 3) for title, each in measured
 figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
 
 # %% [markdown]
-# The two rows to compare are B234 with and without the factor. On the drawn birds their intervals are far apart: the
-# difference is more than luck with pictures. On `digits` they overlap.
+# Compare B234 with and without the factor. On the drawn birds the intervals are far apart: the difference is more than
+# luck with pictures. On `digits` they overlap.
 #
 # ## A part of the pictures is enough
 #
 # k-means does not scale to very large data sets; the paper's "preliminary results suggest that performance remains
-# stable on subsets of the training data" (section 6). Here KMEx and B4 are fitted on all training pictures of the
-# first network and on half of them, KMEx also on a quarter, drawn class by class, as far as a class has enough for its
-# prototypes.
+# stable on subsets of the training data" (section 6). Here KMEx and B4 are fitted on all training pictures of the first
+# network and on half, KMEx also on a quarter, drawn class by class, as far as a class has enough for its prototypes.
 
 # %%
 PARTS = {"all": 1, "half": 2, "quarter": 4}
@@ -373,7 +379,7 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axi
 #
 # ## What fitting costs
 #
-# Classes are clustered one at a time, so the rows of one class are all that lies in memory at once.
+# Classes are clustered one at a time: only the rows of one lie in memory at once.
 
 # %%
 costs = {}
@@ -429,3 +435,5 @@ closing("04", out, studies)
 # 2. Evaluate B234 with `block_weight="dim"` (the factor $D_b$). Predict the shares of the variance before you compute
 #    them.
 # 3. Let only cells on the bird vote (`study.data.test.masks`). How much of B234's loss comes back?
+#
+# **Next**: [05](05_figure1_interpretation.ipynb), what the maps show.

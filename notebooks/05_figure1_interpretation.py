@@ -13,10 +13,10 @@
 # of one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
 # without gradients, shows how much each matters to the classifier. Shallower blocks make both maps finer.
 #
-# This notebook draws the figure for B4 (the last of four blocks alone), B234 and B34, reads it in words, explains a
-# wrong prediction, changes pictures and looks what the explanations do, and then measures what the figure suggests: how
-# well concepts fit the parts of a bird, how many of them a map holds, what happens to the attribution on its way
-# upstream, and whether it lies on the object.
+# **Aim**: to draw the figure for B4 (the last of four blocks alone), B234 and B34, read it, explain a wrong prediction,
+# change pictures and watch the explanations, and then measure what the figure suggests: how well concepts fit a bird's
+# parts, how many a map holds, what happens to attribution on its way upstream, and whether it lies on the object. **You
+# need** notebook 00. **Time**: half an hour to read, a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -54,7 +54,7 @@ opening("05")
 #
 # An explainer takes the last blocks of the network, brings their outputs to one resolution (eq. 7), puts each cell's
 # channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on the rows of one class at a time.
-# That gives $K/C$ prototypes for each of the $C$ classes, $K$ in all.
+# That gives $K/C$ prototypes for each of $C$ classes, $K$ in all.
 
 # %%
 table = {(study.data.title, e.name): {
@@ -67,8 +67,8 @@ pd.DataFrame(table).T
 #
 # ## Which pictures
 #
-# Pictures that the network names correctly, from classes far apart in the list, and, as the last, one that it gets
-# wrong, if there is any: an explanation should be of use there too.
+# Pictures that the network names correctly, from classes far apart in the list, and, last, one that it gets wrong, if
+# there is any: an explanation should be of use there too.
 
 # %%
 Z, y = study.embeddings("test")
@@ -129,7 +129,7 @@ print(f"{deepest.name}: q has shape {tuple(q.shape)}; its parts have the norms "
 # $$s = \arg\min_k \|q_h - p_k\| \tag{9}$$
 #
 # The paper's formula takes all $K$ prototypes; its figure, with few and large segments, looks as if it took the $K/C$
-# of the class that the network predicts. We show both.
+# of the predicted class. We show both.
 
 # %%
 p, mine = deepest.prototypes_.double(), deepest.prototype_labels_ == c
@@ -142,8 +142,8 @@ print(f"Concepts on the map of picture {chosen[0]}: {len(everyone.unique())} amo
       f"{len(of_class.unique())} among the {int(mine.sum())} of {names[c]}.")
 
 # %% [markdown]
-# Do not expect each patch to look like its segment: a class has only $K/C$ prototypes, so a cell takes the least bad of
-# them, and a patch found on grass may have to stand for water.
+# Do not expect each patch to look like its segment: a cell takes the least bad of only $K/C$ prototypes, and a patch
+# found on grass may have to stand for water.
 #
 # **Attribution.** At the last block, a cell's score for class $j$ is
 #
@@ -167,9 +167,9 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 # %% [markdown]
 # ## Figure 1
 #
-# A figure per picture. On top, the picture and the **votes**: the share of cells whose nearest prototype, among all
-# $K$, is of each class (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the
-# paper, then B34. In a band, from the left:
+# On top, the picture and the **votes**: the share of cells whose nearest prototype, among all $K$, is of each class
+# (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the paper, then B34. In a band,
+# from the left:
 #
 # - the **concept map** among the $K/C$ prototypes of the predicted class;
 # - the **attribution** (eq. 11 and its way upstream) less its own mean: red is higher than the average cell, blue
@@ -193,10 +193,10 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
 # cell of the last block sees much of the picture; at B34 on the head, with paler red around it; at B234 within the
 # bird's own outline. The concept maps beside tell which piece is which: B4's are blocks on and around the bird, B34
 # cuts it into smaller ones, B234 follows its outline, the stone and the line between light and dark water. Number 1,
-# the largest share of the evidence, is mostly the water below the bird: it has more cells than any other, and each of
-# them counts for something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more:
-# that is the red of B234. On top, all three vote for the prediction; on the last picture, which the network gets wrong,
-# B234's votes are divided among many species.
+# the largest share of the evidence, is mostly the water below the bird: it has the most cells, and each counts for
+# something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the red
+# of B234. On top, all three vote for the prediction; on the last picture, which the network gets wrong, B234's votes
+# are divided among many species.
 #
 # ## The same in numbers
 #
@@ -236,10 +236,9 @@ pd.DataFrame(readings).T
 #
 # ## A wrong prediction, explained
 #
-# The last picture is one that the network gets wrong. Evidence for the prediction alone does not say why it won; the
-# evidence for it less the evidence for the true class, $h_r \cdot (c_\text{said} - c_\text{true})$, does: its mean over
-# the cells is the gap between the two logits. For the drawn birds we also know the parts in which the two species
-# differ.
+# The last prediction is wrong. Evidence for it alone does not say why it won; that evidence less the true class's,
+# $h_r \cdot (c_\text{said} - c_\text{true})$, does: its mean over the cells is the gap between the two logits. For the
+# drawn birds we also know the parts in which the two species differ.
 
 # %%
 i, said, true = chosen[-1], int(predicted[chosen[-1]]), int(y[chosen[-1]])
@@ -254,12 +253,12 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species that the network named, blue ones for the true one. In the drawn birds' picture the
-# two differ in the wing bars alone, which this bird has not: the darkest red lies on the lower wing and behind
-# it, next to where they would be. There is red in the grass, too.
+# Red cells speak for the species named, blue ones for the true one. In the drawn birds' picture the two differ in the
+# wing bars alone, which this bird has not: the darkest red lies on the lower wing and behind it, next to where they
+# would be. There is red in the grass, too.
 #
-# A map cannot say what the network would have done. A drawn bird can be drawn again: the same bird on each of the
-# backgrounds, and with the parts above as the *other* species has them.
+# A map cannot say what the network would have done. But the bird can be drawn again: on each of the backgrounds, and
+# with the parts above as the *other* species has them.
 
 # %%
 def said_of(i, **change):
@@ -310,11 +309,10 @@ if study.dataset == "birds":
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale; above each picture stands what the network calls the bird. With the
-# runner-up's marks the red for the first prediction pales; on another background it stays about where it was.
+# A row per picture, all maps on one scale; above each stands what the network calls the bird. With the runner-up's
+# marks the red for the first prediction pales; on another background it stays about where it was.
 #
-# One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken from
-# the test set.
+# One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken.
 
 # %%
 def look(study, most=100):
@@ -330,6 +328,16 @@ seen = {study.dataset: look(study) for study in studies}
 # Each change is made on all of those that the network gets right. *Still so called*: the share that keeps its
 # prediction. *Area*: the share of the picture that was drawn anew. *Change on it*: the share of a map's change, in
 # absolute value, that lies there; a change spread evenly would have the area's.
+#
+# **Predict, then run**: what makes the network change its mind, and does a map change there alone? (a) The marks, and
+# there; (b) the marks, but nearly everywhere; (c) the background.
+#
+# <details><summary>Answer</summary>
+#
+# (b): read the first column, then hold *change on it* against *area*. A cell of the last block sees most of the
+# picture, so a small mark changes cells far from it.
+#
+# </details>
 
 # %%
 def consequences(c, looked):
@@ -357,16 +365,15 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# The first column tells what the network goes by: nearly none of the birds keeps its name when its marks change, and
-# nearly all do on another background. The others tell how far a map shows where the change was: the marks get more than
-# an even share of it, but less than twice that, and a new background about an even one. A cell of the last block sees
-# most of the picture, so a small mark changes cells far from it, too.
+# Nearly none of the birds keeps its name when its marks change, and nearly all do on another background. The other
+# columns tell how far a map shows where the change was: the marks get more than an even share of it, but less than
+# twice that, a new background about an even one.
 #
 # ## The baseline's prototypes
 #
-# ProtoPNet needs no search for the nearest patch: its training pushes each prototype onto the nearest patch of its own
-# class, so that a prototype *is* a patch. Here are those of the class predicted for the first picture, with the
-# training picture that each comes from and its weight for the class.
+# ProtoPNet's training pushes each prototype onto the nearest patch of its own class, so that a prototype *is* a patch.
+# Here are those of the class predicted for the first picture, with the training picture that each comes from and its
+# weight for the class.
 
 # %%
 baseline, mine = study.protopnet, int(predicted[chosen[0]])
@@ -379,16 +386,15 @@ numbers = {"class": names[mine], "captions": captions,
 path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
 
 # %% [markdown]
-# Its prototypes are patches. These are all different; some show the head or the breast, others little but background.
-# In other classes a patch can be the prototype of several (notebook 04 counts the different ones): such a class has
-# fewer concepts than $K/C$.
+# These are all different; some show the head or the breast, others little but background. In other classes a patch can
+# be the prototype of several (notebook 04 counts the different ones): such a class has fewer concepts than $K/C$.
 #
 # ## Do concepts fit the parts?
 #
 # The masks of the drawn birds name each part. For each part of a picture, take the concept that overlaps it best
-# (intersection over union, IoU), and average over the parts. Two references stand beside it. *Swapped*: each picture is
-# given another picture's map. *Ceiling*: the best that cells of this size can do, namely a map in which each cell has
-# the part under most of its pixels.
+# (intersection over union, IoU), and average over the parts. Two references stand beside it. *Swapped*: each picture
+# gets another's map. *Ceiling*: the best for cells of this size, a map in which each has the part under most of its
+# pixels.
 
 # %%
 def oracle(mask, size):
@@ -452,9 +458,17 @@ pd.DataFrame(rows).T.round(1)
 #
 # ## What happens to the attribution upstream?
 #
-# Averaging over segments moves attribution about, but the mean over the picture should stay, and with it the logit:
-# mean times $\|c_j\|^2$ (plus the bias, if there is one) is $y_j$. From the second depth on (B34), a map can have no
-# more different values than segments. B4's is eq. 11 itself, not averaged: a value per cell.
+# Each step averages over segments. Mean times $\|c_j\|^2$ (plus the bias, if there is one) is the logit $y_j$. From the
+# second depth on (B34), a map can have no more different values than segments. B4's is eq. 11 itself: a value per cell.
+#
+# **Predict, then run**: from B4 to B234, (a) the mean falls, (b) the mean stays and the contrast grows, (c) the mean
+# stays and the contrast shrinks.
+#
+# <details><summary>Answer</summary>
+#
+# (c): *mean changes by* is rounding; read *deviation / mean* downwards. An average can only flatten.
+#
+# </details>
 
 # %%
 def values(att):
@@ -477,18 +491,18 @@ rows = {(study.data.title, name): row for study in studies for name, row in upwa
 pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %% [markdown]
-# The mean is kept up to rounding, and with it the logit: each depth tells the same sum in other places. *Deviation /
-# mean* is a map's contrast. Every step is an average, and an average can only flatten: the finer the outline, the
-# smaller the contrast. (Where the last block has a single cell it is zero up to rounding in every row, and no depth can
-# say where.) A map refined among all $K$ has more scores, and more concepts than anyone reads.
+# The mean is kept, and with it the logit: each depth tells the same sum in other places. *Deviation / mean* is a map's
+# contrast: the finer the outline, the smaller. (Where the last block has a single cell it is zero up to rounding in
+# every row, and no depth can say where.) A map refined among all $K$ has more scores, and more concepts than anyone
+# reads.
 #
 # ## Is the attribution on the object?
 #
-# Where a data set has masks, we know which pixels are the object. *On it* is the share of what lies above a map's mean,
-# the red of the figures, that falls on the object. It has to be held against two others: *area*, the object's share of
-# the picture, which a map without any contrast would reach, and *swapped*, the share when each picture is given another
-# picture's map. Objects like the middle of a picture, and so do the maps of any network; only what exceeds *swapped*
-# comes from this picture: that is *excess*, and *error* is its standard error.
+# Masks say which pixels are the object. *On it* is the share of what lies above a map's mean, the red of the figures,
+# that falls on the object. Hold it against two others: *area*, the object's share of the picture, which a map without
+# contrast would reach, and *swapped*, the share with another picture's map. Objects like the middle of a picture, and
+# so do the maps of any network; only what exceeds *swapped* comes from this picture: that is *excess*, and *error* its
+# standard error.
 
 # %%
 def share(att, mask):
@@ -552,3 +566,6 @@ closing("05", out, studies)
 #    what is the mean of the difference?
 # 3. Fit `study.explainer(3, block_weight="none")` (eq. 8 without $1/D_b$). Does the map follow the colours of the
 #    picture more or less than before, and how many concepts has it among all $K$?
+#
+# **Next**: [06](beyond/06_choices.ipynb), which choices matter; or
+# [10](beyond/10_shortcut.ipynb), a network caught cheating.

@@ -7,95 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import repeat
-from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from paperlib.backbone import count, features_of
+from paperlib.composite import Factored, assign, check_choices, composite  # noqa: F401 - of this section, too
 from paperlib.fitting import fit_together, grouped
-from paperlib.guards import check_count, check_option, check_shapes, check_size, check_target, plain
+from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
 from paperlib.progress import Bar
 from paperlib.rows import BEYOND, bytes_of
 from paperlib.theorem1 import predicted_class
 
-# The choices that the paper leaves. Eq. 7: how a block's output is brought to another size.
-MODES = {mode: partial(F.interpolate, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")}
-MODES["nearest"] = partial(F.interpolate, mode="nearest")
-NORMS = {  # eq. 8; F.normalize divides by max(norm, 1e-12), so that a row of zeros, as a ReLU can leave, stays zero
-    "row": lambda u: F.normalize(u, dim=1),
-    "tensor": lambda u: F.normalize(u.flatten(1), dim=1).view_as(u),
-    "none": lambda u: u,
-}
-BLOCK_WEIGHTS = {  # eq. 8: the factor of a block with D channels
-    "inv_dim": lambda D: 1 / D,  # as printed
-    "inv_dim_plus_one": lambda D: 1 / (1 + D),
-    "inv_sqrt_dim": lambda D: D**-0.5,
-    "none": lambda D: 1.0,
-    "dim": lambda D: float(D),
-}
+# The choices that the paper leaves.
 VOTES = {  # before eq. 10: the score of each candidate (n, m), and each cell's candidate (n, R')
     "class": lambda y, s, per_class: (y, s // per_class),
     "cluster": lambda y, s, per_class: (_tally(s, y.shape[1] * per_class), s),
 }
 AMONG = {"all": lambda reading: None, "predicted": lambda reading: reading.predicted}  # of which classes; None: all
-
-
-def composite(features, resolution=None, norm="row", block_weight="inv_dim", mode="bilinear") -> torch.Tensor:
-    """Composite features q_h: blocks brought to one resolution (eq. 7), then normalised, scaled, concatenated (eq. 8).
-
-    features      list of (n, D_b, H_b, W_b), shallowest first -> (n, H', W', sum D_b)
-    resolution    None for that of the first block given; or (H', W'); or one number for both
-    norm          whose norm eq. 8 divides by: "row" (a cell's D_b channels), "tensor" (an image's D_b H' W'), "none"
-    block_weight  factor of a block: "inv_dim" 1/D_b (eq. 8), "inv_dim_plus_one" 1/(1+D_b), "inv_sqrt_dim" D_b^-1/2,
-                  "none" 1, "dim" D_b; or a number e for D_b^e, so that "inv_dim" is -1
-    mode          interpolation: "bilinear" or "bicubic" (corners not aligned), "nearest"
-
-    Raises TypeError unless features are float tensors, ValueError for wrong shapes, NaN or an unknown option.
-    """
-    if isinstance(features, torch.Tensor) or len(features) == 0:
-        raise ValueError("features must be a list with the output (n, D_b, H_b, W_b) of at least one block.")
-    check_shapes(**{f"features[{b}]": (x, f"n D{b} H{b} W{b}") for b, x in enumerate(features)})
-    _check_choices(norm, block_weight, mode)
-    size = features[0].shape[-2:] if resolution is None else check_size("resolution", resolution)
-    u = [resize(x, size, mode) for x in features]
-    weight = BLOCK_WEIGHTS.get(block_weight, lambda D: float(D) ** float(block_weight))
-    q = [weight(x.shape[1]) * NORMS[norm](x) for x in u]
-    return torch.cat([x.permute(0, 2, 3, 1) for x in q], dim=-1)
-
-
-def resize(x: torch.Tensor, size, mode="bilinear") -> torch.Tensor:
-    """Eq. 7 for one block: (n, D, h, w) -> (n, D, H', W'); size (H', W'), mode one of MODES."""
-    return x if tuple(x.shape[-2:]) == tuple(size) else MODES[mode](x, size=tuple(size))
-
-
-def assign(q: torch.Tensor, prototypes: torch.Tensor, return_distance=False):
-    """Nearest prototype of each row by l2 distance (eq. 9; the one-hot matrix q_s is kept as indices).
-
-    q (..., D), prototypes (K, D) -> indices (...) long; with `return_distance` also the distances (...).
-    The lowest index wins a tie. Rows go in chunks, so that the (rows, K) matrix never takes more than 64 MB.
-    Raises TypeError unless both are float tensors of one type, ValueError for wrong shapes, no prototype, or NaN.
-    """
-    check_shapes(q=(q, "... D"), prototypes=(prototypes, "K D"))
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    rows, p = q.reshape(-1, q.shape[-1]).to(dtype), prototypes.to(q.device, dtype)
-    # argmin_k ||q - p_k||^2 = argmin_k ||p_k||^2 - 2 q.p_k: one matrix product. A common shift and scale change
-    # nothing but keep float32's digits: without them, rows far from zero or as tiny as eq. 8's lose them.
-    shift = p.mean(dim=0)
-    scale = (p - shift).abs().amax()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    centred = (p - shift) / scale
-    norms = centred.square().sum(dim=1)
-    s, distance = [], []
-    for r in rows.split(max(1, 2**24 // max(p.shape))):
-        s.append(torch.addmm(norms, (r - shift) / scale, centred.T, alpha=-2).argmin(dim=1))
-        distance.append(torch.linalg.vector_norm(r - p[s[-1]], dim=1))  # exact where the matrix product would round
-    s, distance = (torch.cat(x).view(q.shape[:-1]) for x in (s, distance))
-    return (s, distance) if return_distance else s
 
 
 def vote(s: torch.Tensor, n_classes: int, prototypes_per_class: int) -> torch.Tensor:
@@ -190,27 +120,56 @@ class ConceptExplainer:
 
     def compose(self, features) -> torch.Tensor:
         """The composite features q_h of eq. 8, (n, H', W', D), with this explainer's choices, from all B blocks."""
+        return composite(self._suffix(features), self.resolution, self.norm, self.block_weight, self.mode)
+
+    def rows(self, features) -> Factored | torch.Tensor:
+        """The same rows, for `nearest` and `read`: left as what they are made of where eq. 8 has the norm of a row."""
+        check_choices(self.norm, self.block_weight, self.mode)
+        if self.norm != "row":  # rows may lie far from zero, where `Factored` would lose digits that `assign` keeps
+            return self.compose(features)
+        return Factored.of(self._suffix(features), self.resolution, self.norm, self.block_weight, self.mode)
+
+    def _suffix(self, features):
         B, n = len(features), len(self.blocks)
         if n > B or list(self.blocks) != list(range(B - n + 1, B + 1)):
             raise ValueError(f"blocks={self.blocks!r} must count up, without gap, to the last block, which is {B}.")
-        return composite(features[-n:], self.resolution, self.norm, self.block_weight, self.mode)
+        return features[-n:]
 
-    def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each cell's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
+    def nearest(self, q: Factored | torch.Tensor, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each cell's nearest prototype and its distance, (n, H', W') both; q as `rows` or `compose` gives it.
 
-        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class. Rows that are
+        `Factored` give what `assign` gives on composed ones, but for ties within what float32 rounds.
+        Raises ValueError for NaN, or prototypes of other blocks.
         """
         if classes is None:
-            return assign(q, self.prototypes_, True)
-        s, distance = q.new_empty(q.shape[:-1], dtype=torch.long), q.new_empty(q.shape[:-1])
+            return self._nearest(q, slice(None))
+        per, found, images = self.prototypes_per_class, [], []
         for c in classes.unique().tolist():
-            mine = (classes == c).to(q.device)
-            nearest, distance[mine] = assign(q[mine], self.prototypes_[self.prototype_labels_ == c], True)
-            s[mine] = nearest + c * self.prototypes_per_class
+            images.append((classes == c).nonzero()[:, 0])
+            s, distance = self._nearest(q[images[-1]], slice(c * per, (c + 1) * per))
+            found.append((s + c * per, distance))
+        order = torch.cat(images).argsort()
+        return tuple(torch.cat(x)[order] for x in zip(*found, strict=True))
+
+    def _nearest(self, q, own):
+        """Among the prototypes `own`, a slice."""
+        if isinstance(q, torch.Tensor):
+            return assign(q, self.prototypes_[own], True)
+        p, squares = self._prepared(q)
+        s, distance = q.nearest([x[own] for x in p], squares[own])
+        check_finite(features=distance)
         return s, distance
 
-    def read(self, q, classes=None) -> Explained:
-        """What q (n, H', W', D) of eq. 8 explains and decides; classes (n,): also the map among their prototypes."""
+    def _prepared(self, q):
+        """-2 p_k by block, [(K, D_b)], and ||p_k||^2 (K,), as `Factored` takes them: made once per device."""
+        key = id(self.prototypes_), q.squares.device, q.squares.dtype
+        if self.__dict__.get("_made", (None,))[0] != key:
+            self._made = key, *q.prepared(self.prototypes_)
+        return self._made[1:]
+
+    def read(self, q: Factored | torch.Tensor, classes=None) -> Explained:
+        """What the rows q of eq. 8 explain and decide; classes (n,): also the map among their prototypes."""
         (s, distance), per = self.nearest(q), self.prototypes_per_class
         y = vote(s.flatten(1), self.n_classes_, per)
         predicted, tied = decide(y, s.flatten(1), distance.flatten(1), self.vote, prototypes_per_class=per)
@@ -224,10 +183,8 @@ class ConceptExplainer:
         features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device; classes as in `nearest`.
         Raises ValueError for wrong shapes or classes.
         """
-        n, size = len(features[0]), self.batch_size
-        given = repeat(None) if classes is None else check_target(classes, n, self.n_classes_).cpu().split(size)
-        batches = zip(*(x.split(size) for x in features), strict=True)
-        return torch.cat([self.nearest(self.compose(x), c)[0] for x, c in zip(batches, given, strict=False)])
+        given = None if classes is None else check_target(classes, len(features[0]), self.n_classes_).cpu()
+        return self.nearest(self.rows(features), given)[0]
 
     def explanation_map(self, backbone, images, among="all") -> torch.Tensor:
         """Explanation map of each image (Figure 1): prototype indices (n, H', W') long.
@@ -314,7 +271,7 @@ class ConceptExplainer:
             raise ValueError(f"blocks={self.blocks!r} must be a tuple of block numbers, such as (2, 3, 4).")
         check_count("prototypes_per_class", self.prototypes_per_class)
         check_count("batch_size", self.batch_size)
-        _check_choices(self.norm, self.block_weight, self.mode)
+        check_choices(self.norm, self.block_weight, self.mode)
         check_option("vote", self.vote, VOTES)
         check_option("beyond", self.beyond, BEYOND)
         bytes_of(self.memory)
@@ -359,16 +316,9 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
         features, explained = features_of(backbone, images, index), dict.fromkeys(explainers)
         predicted = predicted_class(backbone, features).cpu()
         for same in groups:
-            q = explainers[same[0]].compose(features)
+            q = explainers[same[0]].rows(features)
             for name in same:
                 read = explainers[name].read(q, predicted if shown else None)
                 explained[name] = Explained(*(x if x is None else x.cpu() for x in read))
             del q  # before the next kind comes
         yield Reading(index, features, predicted, explained)
-
-
-def _check_choices(norm, block_weight, mode):
-    check_option("norm", norm, NORMS)
-    check_option("mode", mode, MODES)
-    if not isinstance(block_weight, Real) or isinstance(block_weight, bool):
-        check_option("block_weight", block_weight, BLOCK_WEIGHTS)

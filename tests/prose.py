@@ -51,8 +51,8 @@ def prose(name: str, source: str) -> Text:
 def sources(root: Path = ROOT) -> dict[str, tuple[str, str]]:
     """What is bound: the key of its block in the ledger -> (the file's name, its text)."""
     paths = {path.name[:2]: path for path in sorted((root / "notebooks").rglob("[0-9][0-9]_*.py"))}
-    return {key: (str(path.relative_to(root)), path.read_text())
-            for key, path in {**paths, "README.md": root / "README.md"}.items()}
+    paths |= {"lecture": root / "notebooks" / "exercises" / "lecture.py", "README.md": root / "README.md"}
+    return {key: (str(path.relative_to(root)), path.read_text()) for key, path in paths.items()}
 
 
 def problems(name: str, source: str, entries: list[Mapping], found: quantities.Records) -> list[str]:

@@ -9,9 +9,11 @@
 # %% [markdown]
 # # Attribution, measured: are these maps better than gradients?
 #
-# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them. A reader
-# will ask whether they point at what matters any better than Grad-CAM does, and what they cost. The paper has no number
-# to hold ours against; this notebook makes some.
+# **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them.
+#
+# **Aim**: to measure whether they point at what matters any better than Grad-CAM does, and what they cost. The paper
+# has no number to hold ours against. **You need** notebook 05. **Time**: half an hour to read, up to ten minutes to
+# run.
 #
 # It takes pictures whose truth is known. A drawn bird comes with a mask of its parts; for two species we know which
 # parts tell them apart; and the same scene can be drawn again with one part as in the other species, so that the
@@ -62,10 +64,8 @@ print("Scores:", *(f"\n- {score}" for score in scored))
 
 # %%
 runs = study.runs(contest_networks or n_runs(globals()))
-each = -(-contest_pictures // len(runs))
-per_class = max(1, -(-each // len(study.data.classes)))
 accuracy = min(run.manifest["accuracy"]["test"] for run in runs)
-tasks = [truth.task(run, per_class, each, accuracy > 0.5, skip=i * per_class) for i, run in enumerate(runs)]
+tasks = truth.tasks(runs, contest_pictures)
 todo, names = tasks[0], study.data.classes
 masks = {name: [getattr(t, name) for t in tasks] for name in ("object", "parts") if todo.object is not None}
 areas = {name: float(np.mean([m.double().mean() for m in own])) for name, own in masks.items()}
@@ -312,6 +312,7 @@ pd.Series(cost, name="forward passes").round(2).to_frame()
 # this section stays empty.)
 
 # %%
+per_class = truth.per_class(study, contest_pictures, len(runs))
 fitted = (min(8, int(study.data.train.labels.bincount().min())), 0)  # on the pictures that notebook 06 fits on
 cuts = contest.concept_contest(study, concept_ks, per_class, fitted) if contest.has_truth(study) else {}
 matches = contest.table({f"{name}, K/C={k}" if k else name: row for (name, k), row in cuts.items()})
@@ -372,3 +373,5 @@ closing("07", out)
 #    this notebook does that change, and is the picture still one that the network could have met?
 # 2. Delete the *lowest* pieces first. For which methods is the curve the mirror image?
 # 3. Use `segments="all"` in `upstream`. Which scores change?
+#
+# **Next**: [08](08_softcam.ipynb), a network trained for its maps.

@@ -14,12 +14,14 @@
 # given picture matter, and (c) finds the object well enough for a box around it: 46.4 % top-5 error on ILSVRC 2013's
 # localisation, from labels alone.
 #
-# The network is that of the other notebooks. Its score is $S_c = z \cdot c_c$, a mean over cells of the last block,
-# which ties the gradient to eq. 11.
+# The network's score is $S_c = z \cdot c_c$, a mean over cells of the last block, which ties the gradient to eq. 11.
 #
 # Boxes are measured where the true ones are known: on the drawn birds and on CUB-200. For other pictures, a folder of
 # your own for one, boxes are drawn and shown, and everything else is as here. The graph cut that makes a box of a map
 # is an able program of its own, so its boxes from maps that look at no network are measured beside: the floors.
+#
+# **Aim**: to try all three on the network of the other notebooks. **You need** notebook 00. **Time**: twenty minutes to
+# read, about two to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -51,7 +53,7 @@ studies = open_studies(globals())
 study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the last one with true boxes, if one has
 print(f"{study.data.title}; true boxes are known: {contest.has_truth(study)}")
 net, names, test = study.trained, study.data.classes, study.data.test
-print(f"{study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+print(f"{study.network}, test accuracy {study.manifest['accuracy']['test']:.1%}")
 
 # %%
 opening("09")
@@ -261,3 +263,5 @@ closing("09", out, [study])
 # 2. Multiply the gradient by the picture before taking the maximum. Does the ranking of pixels change where the picture
 #    is dark?
 # 3. Change the percentiles of `localise`. Which matters more, 95 or 30?
+#
+# **Next**: [10](10_shortcut.ipynb), which explanation tells on a network that cheats.

@@ -106,7 +106,7 @@ def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tupl
         return ()
     name = f"{stage}-{crc32(repr(study).encode()):08x}"
     if name not in found:
-        needs = tuple(need for each in study.STAGES[stage] for need in _stage(found, study, each, computed))
+        needs = tuple(need for other, each in study.needs(stage) for need in _stage(found, other, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
         # A clean copy: a study that has looked at its data would carry all of it to the worker.
         found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage))
@@ -233,6 +233,8 @@ def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = l
 
 def cache_folder() -> str:
     """The cache's folder, for processes that start elsewhere."""
+    if named := os.environ.get("PAPERLIB_CACHE"):  # to import the store is to import torch
+        return str(Path(named).resolve())
     from paperlib.runs import store
 
     return str(store.folder().resolve())

@@ -38,14 +38,16 @@ MADE_BY = {
     "softcam": ("networks.softcam", "networks.training", *SEEN),
     "embeddings": SEEN,
     "patch-embeddings": ("networks.protopnet", *SEEN),
-    "accuracy": ("networks.training", "networks.protopnet", "networks.softcam", "measures", *SEEN),
+    "accuracy": ("networks.training", "networks.softcam", "measures", *SEEN),
     "kmex": ("kmex", *SEEN),  # it computes the embeddings that it is fitted on
     "explainer": ("concepts", *SEEN),
     "shard": ("concepts", *SEEN),
     "evaluation": ("concepts", *SEEN),
     "comparison": ("concepts", *SEEN),
     "contest": ("comparison.contest", *SEEN),
+    "projection": ("figures.paper", *SEEN),
     "stage": ("runs.stages", *CALLERS),
+    "share": ("runs.shares", *CALLERS),
 }
 
 
