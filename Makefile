@@ -32,7 +32,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab networks notebooks pairs lock clean
+.PHONY: help setup reproduce test lab networks notebooks exercises pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -58,6 +58,9 @@ notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, bot
 	PAPERLIB_OUT="$(CURDIR)/figures" TQDM_DISABLE=1 $(RUN) -m nbconvert --to notebook --execute --inplace \
 	  --ExecutePreprocessor.record_timing=False $(if $(ARGS),$(ARGS),$(PAIRS:.py=.ipynb))
 	$(RUN) -c 'from paperlib.runs.report import write_tables; write_tables("figures")'
+
+exercises: $(INSTALLED)  ## write the students' notebooks from the solved ones; ARGS=--pictures for their hints, too
+	$(RUN) notebooks/exercises/write.py $(ARGS)
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update $(PAIRS)
