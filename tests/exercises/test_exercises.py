@@ -128,8 +128,8 @@ def test_too_few_answers_are_named(capsys):
     assert "This check takes evidence" in capsys.readouterr().out
 
 
-PARTS = (r"\*\*Aim\*\*: ", r"\*\*Difficulty\*\*: (easy|middle|hard), \d+ minutes", r"\*\*Runs in\*\* ", r"<summary>Hint 1",
-         r"<summary>Hint 2", r"the right result</summary>", "BEGIN SOLUTION", r"checks\.")
+PARTS = (r"\*\*Aim\*\*: ", r"\*\*Difficulty\*\*: (easy|middle|hard), \d+ minutes", r"\*\*Runs in\*\* ",
+         r"<summary>Hint 1", r"<summary>Hint 2", r"the right result</summary>", "BEGIN SOLUTION", r"checks\.")
 
 
 @pytest.mark.parametrize("source", write.sources(), ids=lambda path: path.stem)

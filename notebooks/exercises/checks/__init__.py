@@ -5,6 +5,10 @@ first cell of each puts on the path, so that it works from whatever folder a ker
 """
 from __future__ import annotations
 
+from checks.kmex import class_means, confused, cosines, hard_for_one, nearness, predict, similarities
 from checks.theorem1 import evidence, fails, fold, heads, size_of_gap, turn_blue
 
-__all__ = ["evidence", "fails", "fold", "heads", "size_of_gap", "turn_blue"]
+__all__ = [
+    "evidence", "size_of_gap", "heads", "fails", "fold", "turn_blue",
+    "cosines", "predict", "similarities", "confused", "class_means", "hard_for_one", "nearness",
+]

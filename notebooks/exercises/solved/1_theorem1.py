@@ -142,6 +142,8 @@ if passed:
 # stub: fails = ...  # the names of the heads, as ["A", "B"]
 fails = ["B", "D"]
 # END SOLUTION
+
+# %%
 passed = checks.fails(fails)
 
 # %% [markdown]
