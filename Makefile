@@ -32,7 +32,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test bench lab networks notebooks slides pairs lock clean
+.PHONY: help setup reproduce test bench lab networks notebooks exercises slides pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -64,6 +64,9 @@ notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, bot
 
 slides: $(INSTALLED)  ## write the lecture as slides, figures/run/lecture.html and .pdf, from the notebook as saved
 	$(RUN) notebooks/exercises/slides.py $(ARGS)
+
+exercises: $(INSTALLED)  ## write the students' notebooks from the solved ones; ARGS=--pictures for their hints, too
+	$(RUN) notebooks/exercises/write.py $(ARGS)
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update $(PAIRS)
