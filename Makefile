@@ -32,7 +32,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab networks notebooks slides pairs lock clean
+.PHONY: help setup reproduce test bench lab networks notebooks slides pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -46,6 +46,9 @@ reproduce: $(INSTALLED)  ## run the paper's notebooks into figures/run/; ARGS=--
 test: $(INSTALLED)  ## ruff, then the tests; ARGS="-k kmex" for some of them
 	$(RUN) -m ruff check .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+bench: $(INSTALLED)  ## measure what explaining and clustering cost, into figures/bench.md; ARGS="--only explain"
+	$(RUN) -m tests.bench $(ARGS)
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)

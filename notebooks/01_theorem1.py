@@ -136,9 +136,8 @@ def table(rows):
 own = []
 for study in studies:
     net, x = study.trained, some(study)[1]
-    name = study.settings()["backbone"].split(":")[-1]  # of a network of one's own, the function's name
     found = compare(rows_of(net, x), net.C, net.bias)
-    own.append({"network": f"{name}, {study.data.title}", "trained": "yes", **found})
+    own.append({"network": f"{study.network}, {study.data.title}", "trained": "yes", **found})
 table(own)
 
 # %% [markdown]
@@ -246,7 +245,7 @@ for name, sign in {"as trained": 0, "$v$ added": 1, "$v$ taken away": -1}.items(
     leads.append((E[:, c] - E[:, other]).view(*side))
     facts[name] = {"probability": E.mean(0).softmax(0)[c].item(), "logit": E[:, c].mean().item(),
                    "lowest cell": E[:, c].min().item(), "highest cell": E[:, c].max().item()}
-figure = figures.beside(picture, moved, "evidence (logits)")
+figure = figures.beside(picture, moved, "evidence (logits)", limit=1.5 * float(moved["as trained"].abs().max()))
 _ = figures.keep(figure, "theorem1_zero", {"facts": facts, "evidence": moved}, study, out)
 
 # %%

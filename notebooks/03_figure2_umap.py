@@ -25,8 +25,11 @@ out: str = ""             # folder for figures and numbers; empty: figures/run
 points_per_class: int = 200   # points per class, of each split, that UMAP sees and the figure shows; 0: all
 
 # %%
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.metrics import pairwise_distances_argmin
 
 from paperlib import figures
@@ -105,8 +108,15 @@ def thinned(Z, y):
 study = studies[-1]
 marks, classes = marks_of(study), chosen(study)
 (Z, y), (Z_test, y_test) = (thinned(*points_of(study, split)) for split in ("train", "test"))
-train, test, *placed = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)
-on_map = dict(zip(marks, placed, strict=True))
+
+def place():
+    """name -> positions on the map, (n, 2)"""
+    found = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)
+    return dict(zip(("train", "test", *marks), map(torch.as_tensor, found), strict=True))
+
+depends_on = {"classes": classes, "points per class": points_per_class, "umap": version("umap-learn")}
+on_map = {name: at.numpy() for name, at in study.kept("projection", depends_on, place).items()}
+train, test = on_map["train"], on_map["test"]
 
 # %%
 squares = [on_map["squares"][marks["squares"][1] == c] for c in classes]

@@ -200,7 +200,7 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in votes.items()}, axis=1
 
 # %% [markdown]
 # Where B4's map is a single cell, it has one vote and never a tie. Its $h$ is $z$ then, and it differs from KMEx only
-# in eq. 8's norm (it compares $z / \|z\|$ with its centroids) and in the starts of k-means.
+# in eq. 8's norm: it compares $z / \|z\|$ with its centroids.
 #
 # ## A picture of the vote
 #

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from paperlib.concepts import MODES, resize
+from paperlib.composite import MODES, resize
 from paperlib.guards import check_option, check_shapes, check_size, check_target
 
 UPSAMPLING = {name: MODES[name] for name in ("bilinear", "nearest")}

@@ -4,7 +4,8 @@
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from threading import Lock
 
@@ -15,7 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 # Between the last block and the classifier these do nothing to a trained network's numbers but average and reshape.
 HARMLESS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)
 # A network with hooks, or a data set that reads from one open file, would mix up what several threads ask for.
-FORWARD = Lock()
+FORWARD, READ = Lock(), Lock()
 
 
 class StructureError(ValueError):
@@ -211,12 +212,29 @@ def features_of(backbone, images, index) -> list[torch.Tensor]:
 
     images: a tensor (n, 3, H, W), or anything that gives one (3, H, W), or a tuple that begins with it, for a number.
     """
-    with FORWARD:
+    return _features(backbone, _read(images, index))
+
+
+def features_in_turn(backbone, images, batches: Sequence) -> Iterator[list[torch.Tensor]]:
+    """`features_of` each of the batches, (n,) numbers: while the network sees one, a thread reads the next."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(_read, images, batches[0])
+        for following in (*batches[1:], None):
+            x = coming.result()
+            coming = None if following is None else reader.submit(_read, images, following)
+            yield _features(backbone, x)
+
+
+def _read(images, index):
+    with READ:
         if isinstance(images, torch.Tensor):
-            x = images[torch.as_tensor(index)]
-        else:
-            items = (images[int(i)] for i in index)
-            x = torch.stack([torch.as_tensor(x[0] if isinstance(x, tuple | list) else x) for x in items])
-        if x.ndim != 4:
-            raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
+            return images[torch.as_tensor(index)]
+        items = (images[int(i)] for i in index)
+        return torch.stack([torch.as_tensor(x[0] if isinstance(x, tuple | list) else x) for x in items])
+
+
+def _features(backbone, x):
+    if x.ndim != 4:
+        raise ValueError(f"an image must be (3, H, W), but a batch of them is {tuple(x.shape)}.")
+    with FORWARD:
         return backbone.features(x.to(backbone.C.device))

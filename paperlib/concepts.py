@@ -7,96 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import repeat
-from numbers import Integral, Real
-from time import perf_counter, thread_time
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from paperlib.backbone import count, features_of
-from paperlib.guards import check_count, check_option, check_shapes, check_size, check_target, plain, refuse_test
+from paperlib.composite import Factored, assign, check_choices, composite  # noqa: F401 - of this section, too
+from paperlib.fitting import fit_together, grouped
+from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
 from paperlib.progress import Bar
+from paperlib.rows import BEYOND, bytes_of
 from paperlib.theorem1 import predicted_class
 
-# The choices that the paper leaves. Eq. 7: how a block's output is brought to another size.
-MODES = {mode: partial(F.interpolate, mode=mode, align_corners=False) for mode in ("bilinear", "bicubic")}
-MODES["nearest"] = partial(F.interpolate, mode="nearest")
-NORMS = {  # eq. 8; F.normalize divides by max(norm, 1e-12), so that a row of zeros, as a ReLU can leave, stays zero
-    "row": lambda u: F.normalize(u, dim=1),
-    "tensor": lambda u: F.normalize(u.flatten(1), dim=1).view_as(u),
-    "none": lambda u: u,
-}
-BLOCK_WEIGHTS = {  # eq. 8: the factor of a block with D channels
-    "inv_dim": lambda D: 1 / D,  # as printed
-    "inv_dim_plus_one": lambda D: 1 / (1 + D),
-    "inv_sqrt_dim": lambda D: D**-0.5,
-    "none": lambda D: 1.0,
-    "dim": lambda D: float(D),
-}
+# The choices that the paper leaves.
 VOTES = {  # before eq. 10: the score of each candidate (n, m), and each cell's candidate (n, R')
     "class": lambda y, s, per_class: (y, s // per_class),
     "cluster": lambda y, s, per_class: (_tally(s, y.shape[1] * per_class), s),
 }
 AMONG = {"all": lambda reading: None, "predicted": lambda reading: reading.predicted}  # of which classes; None: all
-
-
-def composite(features, resolution=None, norm="row", block_weight="inv_dim", mode="bilinear") -> torch.Tensor:
-    """Composite features q_h: blocks brought to one resolution (eq. 7), then normalised, scaled, concatenated (eq. 8).
-
-    features      list of (n, D_b, H_b, W_b), shallowest first -> (n, H', W', sum D_b)
-    resolution    None for that of the first block given; or (H', W'); or one number for both
-    norm          whose norm eq. 8 divides by: "row" (a cell's D_b channels), "tensor" (an image's D_b H' W'), "none"
-    block_weight  factor of a block: "inv_dim" 1/D_b (eq. 8), "inv_dim_plus_one" 1/(1+D_b), "inv_sqrt_dim" D_b^-1/2,
-                  "none" 1, "dim" D_b; or a number e for D_b^e, so that "inv_dim" is -1
-    mode          interpolation: "bilinear" or "bicubic" (corners not aligned), "nearest"
-
-    Raises TypeError unless features are float tensors, ValueError for wrong shapes, NaN or an unknown option.
-    """
-    if isinstance(features, torch.Tensor) or len(features) == 0:
-        raise ValueError("features must be a list with the output (n, D_b, H_b, W_b) of at least one block.")
-    check_shapes(**{f"features[{b}]": (x, f"n D{b} H{b} W{b}") for b, x in enumerate(features)})
-    _check_choices(norm, block_weight, mode)
-    size = features[0].shape[-2:] if resolution is None else check_size("resolution", resolution)
-    u = [resize(x, size, mode) for x in features]
-    weight = BLOCK_WEIGHTS.get(block_weight, lambda D: float(D) ** float(block_weight))
-    q = [weight(x.shape[1]) * NORMS[norm](x) for x in u]
-    return torch.cat([x.permute(0, 2, 3, 1) for x in q], dim=-1)
-
-
-def resize(x: torch.Tensor, size, mode="bilinear") -> torch.Tensor:
-    """Eq. 7 for one block: (n, D, h, w) -> (n, D, H', W'); size (H', W'), mode one of MODES."""
-    return x if tuple(x.shape[-2:]) == tuple(size) else MODES[mode](x, size=tuple(size))
-
-
-def assign(q: torch.Tensor, prototypes: torch.Tensor, return_distance=False):
-    """Nearest prototype of each row by l2 distance (eq. 9; the one-hot matrix q_s is kept as indices).
-
-    q (..., D), prototypes (K, D) -> indices (...) long; with `return_distance` also the distances (...).
-    The lowest index wins a tie. Rows go in chunks, so that the (rows, K) matrix never takes more than 64 MB.
-    Raises TypeError unless both are float tensors of one type, ValueError for wrong shapes, no prototype, or NaN.
-    """
-    check_shapes(q=(q, "... D"), prototypes=(prototypes, "K D"))
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    rows, p = q.reshape(-1, q.shape[-1]).to(dtype), prototypes.to(q.device, dtype)
-    # argmin_k ||q - p_k||^2 = argmin_k ||p_k||^2 - 2 q.p_k: one matrix product. A common shift and scale change
-    # nothing but keep float32's digits: without them, rows far from zero or as tiny as eq. 8's lose them.
-    shift = p.mean(dim=0)
-    scale = (p - shift).abs().amax()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    centred = (p - shift) / scale
-    norms = centred.square().sum(dim=1)
-    s, distance = [], []
-    for r in rows.split(max(1, 2**24 // max(p.shape))):
-        s.append(torch.addmm(norms, (r - shift) / scale, centred.T, alpha=-2).argmin(dim=1))
-        distance.append(torch.linalg.vector_norm(r - p[s[-1]], dim=1))  # exact where the matrix product would round
-    s, distance = (torch.cat(x).view(q.shape[:-1]) for x in (s, distance))
-    return (s, distance) if return_distance else s
 
 
 def vote(s: torch.Tensor, n_classes: int, prototypes_per_class: int) -> torch.Tensor:
@@ -146,7 +75,8 @@ class ConceptExplainer:
     """Prototypes of the cells of a frozen backbone, and what they explain (section 3.3; rows B4, B234 of Table 2).
 
     After fit: prototypes_ (K, D) float32, prototype_labels_ (K,), classes_, n_classes_, resolution_ (H', W'), seconds_,
-    prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype.
+    prototype_sources_ (K, 3): image (index in `images`), row, column of the training cell nearest to each prototype;
+    shares_ (C,): the share of each class's rows that it was fitted on, 1 but for beyond="share".
     `images` are a tensor or a data set, which need not fit in memory, as in `backbone.features_of`. The backbone is a
     `paperlib.backbone.Backbone`, or any object with its members features, C, bias, n_classes.
     """
@@ -164,6 +94,8 @@ class ConceptExplainer:
     batch_size: int = 32  # images per forward pass
     n_jobs: int = 1  # classes fitted at the same time, in threads; any number gives equal prototypes
     progress: bool = False
+    memory: str | int = "4GB"  # or bytes: the most that each of the n_jobs holds of a class's rows and features
+    beyond: str = "map"  # rows that take more lie in a mapped file; or "share": as many as fit, drawn by random_state
 
     @property
     def name(self) -> str:
@@ -178,8 +110,9 @@ class ConceptExplainer:
 
     def fitting(self) -> dict:
         """All that the fitted state depends on but backbone and images, as plain values (`guards.plain`), for a key."""
-        after = ("vote", "n_jobs", "progress")
-        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in after}
+        other = ("vote", "n_jobs", "progress", "memory", "beyond")
+        share = {} if self.beyond == "map" else {"share_of": bytes_of(self.memory)}
+        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in other} | share
 
     def fit(self, backbone, images, labels):
         """The explainer, fitted on the images with labels (n,) in 0..n_classes-1: `fit_together` with one explainer."""
@@ -187,27 +120,56 @@ class ConceptExplainer:
 
     def compose(self, features) -> torch.Tensor:
         """The composite features q_h of eq. 8, (n, H', W', D), with this explainer's choices, from all B blocks."""
+        return composite(self._suffix(features), self.resolution, self.norm, self.block_weight, self.mode)
+
+    def rows(self, features) -> Factored | torch.Tensor:
+        """The same rows, for `nearest` and `read`: left as what they are made of where eq. 8 has the norm of a row."""
+        check_choices(self.norm, self.block_weight, self.mode)
+        if self.norm != "row":  # rows may lie far from zero, where `Factored` would lose digits that `assign` keeps
+            return self.compose(features)
+        return Factored.of(self._suffix(features), self.resolution, self.norm, self.block_weight, self.mode)
+
+    def _suffix(self, features):
         B, n = len(features), len(self.blocks)
         if n > B or list(self.blocks) != list(range(B - n + 1, B + 1)):
             raise ValueError(f"blocks={self.blocks!r} must count up, without gap, to the last block, which is {B}.")
-        return composite(features[-n:], self.resolution, self.norm, self.block_weight, self.mode)
+        return features[-n:]
 
-    def nearest(self, q, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each cell's nearest prototype and its distance, (n, H', W') both; q (n, H', W', D) as `compose` gives it.
+    def nearest(self, q: Factored | torch.Tensor, classes=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each cell's nearest prototype and its distance, (n, H', W') both; q as `rows` or `compose` gives it.
 
-        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class.
+        classes None: among all K prototypes (eq. 9). classes (n,): among the K/C of each image's class. Rows that are
+        `Factored` give what `assign` gives on composed ones, but for ties within what float32 rounds.
+        Raises ValueError for NaN, or prototypes of other blocks.
         """
         if classes is None:
-            return assign(q, self.prototypes_, True)
-        s, distance = q.new_empty(q.shape[:-1], dtype=torch.long), q.new_empty(q.shape[:-1])
+            return self._nearest(q, slice(None))
+        per, found, images = self.prototypes_per_class, [], []
         for c in classes.unique().tolist():
-            mine = (classes == c).to(q.device)
-            nearest, distance[mine] = assign(q[mine], self.prototypes_[self.prototype_labels_ == c], True)
-            s[mine] = nearest + c * self.prototypes_per_class
+            images.append((classes == c).nonzero()[:, 0])
+            s, distance = self._nearest(q[images[-1]], slice(c * per, (c + 1) * per))
+            found.append((s + c * per, distance))
+        order = torch.cat(images).argsort()
+        return tuple(torch.cat(x)[order] for x in zip(*found, strict=True))
+
+    def _nearest(self, q, own):
+        """Among the prototypes `own`, a slice."""
+        if isinstance(q, torch.Tensor):
+            return assign(q, self.prototypes_[own], True)
+        p, squares = self._prepared(q)
+        s, distance = q.nearest([x[own] for x in p], squares[own])
+        check_finite(features=distance)
         return s, distance
 
-    def read(self, q, classes=None) -> Explained:
-        """What q (n, H', W', D) of eq. 8 explains and decides; classes (n,): also the map among their prototypes."""
+    def _prepared(self, q):
+        """-2 p_k by block, [(K, D_b)], and ||p_k||^2 (K,), as `Factored` takes them: made once per device."""
+        key = id(self.prototypes_), q.squares.device, q.squares.dtype
+        if self.__dict__.get("_made", (None,))[0] != key:
+            self._made = key, *q.prepared(self.prototypes_)
+        return self._made[1:]
+
+    def read(self, q: Factored | torch.Tensor, classes=None) -> Explained:
+        """What the rows q of eq. 8 explain and decide; classes (n,): also the map among their prototypes."""
         (s, distance), per = self.nearest(q), self.prototypes_per_class
         y = vote(s.flatten(1), self.n_classes_, per)
         predicted, tied = decide(y, s.flatten(1), distance.flatten(1), self.vote, prototypes_per_class=per)
@@ -221,10 +183,8 @@ class ConceptExplainer:
         features list of (n, D_b, H_b, W_b) -> (n, H', W') long, on the features' device; classes as in `nearest`.
         Raises ValueError for wrong shapes or classes.
         """
-        n, size = len(features[0]), self.batch_size
-        given = repeat(None) if classes is None else check_target(classes, n, self.n_classes_).cpu().split(size)
-        batches = zip(*(x.split(size) for x in features), strict=True)
-        return torch.cat([self.nearest(self.compose(x), c)[0] for x, c in zip(batches, given, strict=False)])
+        given = None if classes is None else check_target(classes, len(features[0]), self.n_classes_).cpu()
+        return self.nearest(self.rows(features), given)[0]
 
     def explanation_map(self, backbone, images, among="all") -> torch.Tensor:
         """Explanation map of each image (Figure 1): prototype indices (n, H', W') long.
@@ -268,18 +228,18 @@ class ConceptExplainer:
     def state(self) -> dict[str, torch.Tensor]:
         """What fit learned, as tensors to save; `get_params()` are the rest."""
         return {"prototypes": self.prototypes_, "prototype_sources": self.prototype_sources_,
-                "resolution": torch.tensor(self.resolution_)}
+                "resolution": torch.tensor(self.resolution_), "shares": self.shares_}
 
     @classmethod
     def from_state(cls, params: dict, tensors: dict[str, torch.Tensor]) -> ConceptExplainer:
         """The fitted explainer of these `get_params()` and this `state()`. Raises ValueError if they do not fit."""
-        explainer, names = cls(**params), ("prototypes", "prototype_sources", "resolution")
+        explainer, names = cls(**params), ("prototypes", "prototype_sources", "resolution", "shares")
         if not set(names) <= set(tensors):
             raise ValueError(f"the state has {', '.join(tensors)}; it needs {', '.join(names)}, as state() gives them.")
-        prototypes, sources, size = (tensors[name] for name in names)
+        prototypes, sources, size, shares = (tensors[name] for name in names)
         if len(prototypes) % explainer.prototypes_per_class or sources.shape != (len(prototypes), 3):
             raise ValueError("the state does not fit prototypes_per_class: it was saved with other parameters.")
-        return explainer._take(prototypes, sources, size.tolist())
+        return explainer._take(prototypes, sources, size.tolist(), shares)
 
     def get_params(self, deep: bool = True) -> dict:
         """The parameters by name, as scikit-learn's estimators give them."""
@@ -298,8 +258,9 @@ class ConceptExplainer:
             raise NotFittedError(f"this {self.name} has no {name} yet: call fit(backbone, images, labels) first.")
         raise AttributeError(f"ConceptExplainer has no {name!r}.")
 
-    def _take(self, prototypes, sources, size):
+    def _take(self, prototypes, sources, size, shares):
         self.prototypes_, self.prototype_sources_, self.resolution_ = prototypes, sources, tuple(size)
+        self.shares_ = shares
         self.n_classes_ = len(prototypes) // self.prototypes_per_class
         self.classes_ = torch.arange(self.n_classes_)
         self.prototype_labels_ = self.classes_.repeat_interleave(self.prototypes_per_class)
@@ -310,95 +271,17 @@ class ConceptExplainer:
             raise ValueError(f"blocks={self.blocks!r} must be a tuple of block numbers, such as (2, 3, 4).")
         check_count("prototypes_per_class", self.prototypes_per_class)
         check_count("batch_size", self.batch_size)
-        _check_choices(self.norm, self.block_weight, self.mode)
+        check_choices(self.norm, self.block_weight, self.mode)
         check_option("vote", self.vote, VOTES)
+        check_option("beyond", self.beyond, BEYOND)
+        bytes_of(self.memory)
         from paperlib.kmex import make_clusterer
         make_clusterer(self.clusterer, self.n_init)
 
 
-def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False):
-    """The explainers, fitted on the same images, each of which passes through the backbone once.
-
-    images as in `ConceptExplainer`, labels (n,) in 0..n_classes-1. Each of n_jobs workers takes one class for all
-    explainers, and drops it before the next: it holds the class's rows of eq. 8, (n_c R', D) float32, one kind at a
-    time, and the features if there are several kinds. Batches, of the first explainer's batch_size, never mix classes,
-    so that none depends on another. seconds_ are shares of the time that this takes, in proportion to the work of
-    clustering: with any number of workers they add up to the whole. Raises ValueError for empty data, labels that do
-    not fit, a class without images or with fewer different rows than K/C, NaN features, blocks that are no suffix, or
-    an unknown option; LeakError for pictures of the test split.
-    """
-    from sklearn.utils import check_random_state  # here, for to import scikit-learn takes as long as torch
-    start = perf_counter()
-    refuse_test(images, "fitting prototypes")
-    for explainer in explainers:
-        explainer._check_params()
-    labels = check_target(labels, count(images), backbone.n_classes, "labels").cpu().numpy()
-    members = [np.flatnonzero(labels == c) for c in range(backbone.n_classes)]
-    if empty := ", ".join(str(c) for c, index in enumerate(members) if len(index) == 0):
-        raise ValueError(f"no image of class {empty}: every class needs images to be clustered.")
-    # One number, so that every class starts from the same seed in whatever order workers take them.
-    seeds = [r if isinstance(r, Integral) else int(check_random_state(r).randint(2**31 - 1))
-             for r in (e.random_state for e in explainers)]
-    # BLAS has one limit for the whole process, and workers that set and restored it would undo one another's. OpenMP's
-    # belongs to a thread, and `class_prototypes` sets it.
-    with threadpool_limits(1, user_api="blas"):
-        work = (delayed(_fit_class)(explainers, seeds, backbone, images, index, c) for c, index in enumerate(members))
-        done = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(work)
-        done = list(Bar(done, "prototypes", total=len(members), unit="class", show=progress))
-    per_second = (perf_counter() - start) / sum(seconds for of_class in done for *_, seconds in of_class)
-    for explainer, of_classes in zip(explainers, zip(*done, strict=True), strict=True):
-        prototypes, sources, sizes, seconds = zip(*of_classes, strict=True)
-        if len(set(sizes)) > 1:
-            raise ValueError(f"feature maps of several sizes {sorted(set(sizes))}: give resolution, or equal images.")
-        explainer._take(*(torch.from_numpy(np.concatenate(x)) for x in (prototypes, sources)), sizes[0])
-        explainer.seconds_ = round(per_second * sum(seconds), 2)
-    return explainers
-
-
-@torch.no_grad()  # gradient mode belongs to a thread, so it is set here, in the worker
-def _fit_class(explainers, seeds, backbone, images, index, c):
-    """Of class c with the images `index`, for each explainer: prototypes, sources, (H', W'), seconds of clustering."""
-    groups, size, found = _by_kind(dict(enumerate(explainers))), explainers[0].batch_size, {}
-    features = (features_of(backbone, images, index[at : at + size]) for at in range(0, len(index), size))
-    features = list(features) if len(groups) > 1 else features  # kept only if a second kind needs them
-    for same in groups:
-        rows, resolution = _rows(explainers[same[0]], features, len(index))
-        for i in same:
-            found[i] = _cluster(explainers[i], rows, resolution, index, c, seeds[i])
-        del rows  # before the next kind comes
-    return [found[i] for i in range(len(explainers))]
-
-
 def _by_kind(explainers):
     """The explainers' names, in groups whose rows of eq. 8 are equal."""
-    kinds = {name: explainer.kind for name, explainer in explainers.items()}
-    return [[name for name in kinds if kinds[name] == kind] for kind in dict.fromkeys(kinds.values())]
-
-
-def _rows(explainer, batches, n):
-    """Composite rows of n images, from batches of features: (n R', D) float32, and (H', W')."""
-    rows, start = None, 0
-    for features in batches:
-        q = explainer.compose(features).cpu().float()
-        del features  # gone before the next batch comes
-        if rows is None:
-            rows = np.empty((n, *q.shape[1:]), dtype=np.float32)
-        rows[start : start + len(q)] = q.numpy()
-        start += len(q)
-    return rows.reshape(-1, rows.shape[-1]), rows.shape[1:3]
-
-
-def _cluster(explainer, rows, resolution, index, c, seed):
-    """Of class c, from its rows of eq. 8, what `_fit_class` gives: sources (K/C, 3) are each one's nearest row."""
-    start = thread_time()  # of this thread's work only, so that waiting for another does not count
-    from paperlib.kmex import class_prototypes, make_clusterer
-    clusterer = make_clusterer(explainer.clusterer, explainer.n_init)
-    p = class_prototypes(rows, explainer.prototypes_per_class, clusterer, seed, label=c)
-    # Distances by differences, not by the matrix product: few prototypes, and no copy of the rows.
-    d = torch.cdist(torch.from_numpy(p), torch.from_numpy(rows), compute_mode="donot_use_mm_for_euclid_dist")
-    image, cell = np.divmod(d.argmin(dim=1).numpy(), resolution[0] * resolution[1])
-    sources = np.stack([index[image], *np.divmod(cell, resolution[1])], axis=1)
-    return p, sources, resolution, thread_time() - start
+    return grouped({name: explainer.kind for name, explainer in explainers.items()})
 
 
 class Explained(NamedTuple):
@@ -433,16 +316,9 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
         features, explained = features_of(backbone, images, index), dict.fromkeys(explainers)
         predicted = predicted_class(backbone, features).cpu()
         for same in groups:
-            q = explainers[same[0]].compose(features)
+            q = explainers[same[0]].rows(features)
             for name in same:
                 read = explainers[name].read(q, predicted if shown else None)
                 explained[name] = Explained(*(x if x is None else x.cpu() for x in read))
             del q  # before the next kind comes
         yield Reading(index, features, predicted, explained)
-
-
-def _check_choices(norm, block_weight, mode):
-    check_option("norm", norm, NORMS)
-    check_option("mode", mode, MODES)
-    if not isinstance(block_weight, Real) or isinstance(block_weight, bool):
-        check_option("block_weight", block_weight, BLOCK_WEIGHTS)

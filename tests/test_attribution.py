@@ -33,9 +33,9 @@ def explainers():
     for blocks in ((3,), (2, 3), (1, 2, 3)):
         prototypes = torch.randn(N_CLASSES * K_C, sum(DIMS[b - 1] for b in blocks), generator=g) / 5
         state = {"prototypes": prototypes, "prototype_sources": torch.zeros(len(prototypes), 3, dtype=torch.long)}
-        size = torch.tensor([SIZES[blocks[0] - 1]] * 2)
+        size = {"resolution": torch.tensor([SIZES[blocks[0] - 1]] * 2), "shares": torch.ones(N_CLASSES)}
         params = {"blocks": blocks, "prototypes_per_class": K_C, "batch_size": 2}
-        found.append(ConceptExplainer.from_state(params, {**state, "resolution": size}))
+        found.append(ConceptExplainer.from_state(params, state | size))
     return found
 
 

@@ -1,7 +1,11 @@
-import itertools
 import json
+import shutil
+import tempfile
 import time
+import tracemalloc
+import warnings
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +17,9 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import ConcatDataset, Subset
 
 from paperlib import concepts, kmex
+from paperlib.composite import Factored, composite
 from paperlib.concepts import (
     ConceptExplainer,
-    assign,
-    composite,
     concepts_per_map,
     decide,
     fit_together,
@@ -26,6 +29,7 @@ from paperlib.concepts import (
 )
 from paperlib.guards import LeakError
 from paperlib.kmex import KMEx
+from paperlib.rows import bytes_of
 
 
 class TinyBackbone:
@@ -67,144 +71,6 @@ def backbone(data):
 @pytest.fixture(scope="module")
 def fitted(backbone, data):
     return ConceptExplainer((2, 3), prototypes_per_class=4, n_init=2, batch_size=4).fit(backbone, *data)
-
-
-# Eq. 7 and 8
-
-
-def features_of(shapes, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return [torch.randn(*s, generator=g, dtype=torch.float64) for s in shapes]
-
-
-def test_composite_against_loops():
-    deep, shallow = features_of([(2, 5, 2, 2), (2, 3, 4, 4)])
-    q = composite([shallow, deep])
-    assert q.shape == (2, 4, 4, 8)
-    up = F.interpolate(deep, size=(4, 4), mode="bilinear", align_corners=False)
-    for n, i, j in itertools.product(range(2), range(4), range(4)):
-        parts = [x[n, :, i, j] / (x.shape[1] * x[n, :, i, j].square().sum().sqrt()) for x in (shallow, up)]
-        torch.testing.assert_close(q[n, i, j], torch.cat(parts))
-
-
-def test_bilinear_interpolation_by_hand():
-    x = torch.tensor([0.0, 4.0]).reshape(1, 1, 1, 2)
-    q = composite([x], (1, 4), norm="none", block_weight="none")
-    torch.testing.assert_close(q.flatten(), torch.tensor([0.0, 1.0, 3.0, 4.0]))
-
-
-@pytest.mark.parametrize(
-    ("block_weight", "factor"),
-    [("inv_dim", 1 / 5), ("inv_dim_plus_one", 1 / 6), ("inv_sqrt_dim", 5**-0.5), ("none", 1), ("dim", 5), (-1.0, 1 / 5),
-     (2, 25)],  # fmt: skip
-)
-def test_block_weights(block_weight, factor):
-    (x,) = features_of([(2, 5, 3, 3)])
-    q = composite([x], norm="row", block_weight=block_weight)
-    torch.testing.assert_close(q.norm(dim=-1), torch.full((2, 3, 3), factor, dtype=torch.float64))
-
-
-def test_norms():
-    (x,) = features_of([(2, 5, 3, 3)])
-    whole = composite([x], norm="tensor", block_weight="none")
-    for n in range(2):
-        torch.testing.assert_close(whole[n], x[n].permute(1, 2, 0) / x[n].square().sum().sqrt())
-    torch.testing.assert_close(composite([x], norm="none", block_weight="none"), x.permute(0, 2, 3, 1))
-
-
-def test_a_row_of_zeros_stays_zero():
-    x = torch.ones(1, 4, 2, 2)
-    x[:, :, 0, 0] = 0
-    for norm in ("row", "tensor", "none"):
-        q = composite([x], norm=norm)
-        assert torch.isfinite(q).all() and not q[0, 0, 0].any() and q[0, 1, 1].all()
-
-
-@pytest.mark.parametrize(("resolution", "size"), [(None, (4, 4)), (6, (6, 6)), ((2, 3), (2, 3))])
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
-def test_resolution_and_mode(resolution, size, mode):
-    features = features_of([(2, 3, 4, 4), (2, 5, 2, 2)])
-    q = composite(features, resolution, norm="none", block_weight="none", mode=mode)
-    align = {} if mode == "nearest" else {"align_corners": False}
-    expected = [F.interpolate(x, size=size, mode=mode, **align) for x in features]
-    torch.testing.assert_close(q, torch.cat(expected, 1).permute(0, 2, 3, 1))
-
-
-def test_composite_bad_input():
-    features = features_of([(2, 3, 4, 4), (2, 5, 2, 2)])
-    for options, message in [
-        ({"norm": "l1"}, "norm='l1' is unknown; choose one of row"),
-        ({"block_weight": "inverse"}, "block_weight='inverse' is unknown"),
-        ({"block_weight": True}, "block_weight=True is unknown"),
-        ({"mode": "cubic"}, "mode='cubic' is unknown"),
-        ({"resolution": 0}, "resolution=0 must be"),
-        ({"resolution": (2, 3, 4)}, "must be a positive whole number or a pair"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            composite(features, **options)
-    for bad in ([], features[0]):
-        with pytest.raises(ValueError, match="a list with the output"):
-            composite(bad)
-    for bad in ([features[0], features[1][:1]], [features[0][0]], [features[0][:0]]):
-        with pytest.raises(ValueError, match=r"Needed are features\[0\] \(n, D0, H0, W0\).*but the shapes are"):
-            composite(bad)
-    with pytest.raises(ValueError, match=r"features\[1\] holds NaN"):
-        composite([features[0], features[1] * torch.nan])
-    with pytest.raises(TypeError, match="must be a tensor of floats"):
-        composite([features[0].long()])
-
-
-# Eq. 9
-
-
-@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-4, 0), (1e-25, 0), (1e20, 0), (1, 1e4)])
-def test_assign_is_the_nearest_in_float64(scale, offset):
-    g = torch.Generator().manual_seed(0)
-    q = (torch.randn(7, 3, 5, 16, generator=g, dtype=torch.float64) * scale + offset).float()
-    p = (torch.randn(30, 16, generator=g, dtype=torch.float64) * scale + offset).float()
-    distance, s = torch.cdist(q.double().view(-1, 16), p.double()).min(dim=1)
-    found, found_distance = assign(q, p, return_distance=True)
-    assert found.shape == (7, 3, 5) and found.dtype == torch.long
-    torch.testing.assert_close(found.flatten(), s)
-    if scale > 1e-20 and scale < 1e10:  # beyond, float32 cannot hold the squares of a distance
-        torch.testing.assert_close(found_distance.flatten().double(), distance, rtol=1e-5, atol=0)
-    torch.testing.assert_close(assign(q, p), found)
-
-
-def test_assign_on_tiny_composite_rows():
-    q = composite([x.float() for x in features_of([(4, 128, 4, 4), (4, 512, 2, 2)])])
-    p = q.reshape(-1, 640)[::7] + 1e-5 * torch.randn(10, 640, generator=torch.Generator().manual_seed(0))
-    expected = torch.cdist(q.double().view(-1, 640), p.double()).argmin(dim=1)
-    torch.testing.assert_close(assign(q, p).flatten(), expected)
-
-
-def test_assign_takes_the_lowest_index_of_a_tie():
-    p = torch.tensor([[3.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
-    assert assign(torch.tensor([[0.0, 5.0], [1.0, 0.0], [2.0, 0.0]]), p).tolist() == [1, 1, 0]
-    assert assign(torch.rand(3, 2), torch.ones(4, 2)).tolist() == [0, 0, 0]
-
-
-def test_assign_in_chunks(monkeypatch):
-    g = torch.Generator().manual_seed(0)
-    p = torch.randn(2**12, 2, generator=g)
-    q = torch.randn(2**12 + 5, 2, generator=g)  # more than one chunk of 2**24 / 2**12 rows
-    sizes, real = [], torch.addmm
-    monkeypatch.setattr(torch, "addmm", lambda n, a, b, **k: sizes.append(len(a)) or real(n, a, b, **k))
-    s = assign(q, p)
-    assert sizes == [4096, 5]
-    distances = torch.cdist(q, p, compute_mode="donot_use_mm_for_euclid_dist")
-    torch.testing.assert_close(distances.gather(1, s[:, None])[:, 0], distances.amin(dim=1))
-
-
-def test_assign_bad_input():
-    q, p = torch.rand(4, 3), torch.rand(2, 3)
-    for given in ((q, p[:, :2]), (q, p[:0]), (q[:0], p)):
-        with pytest.raises(ValueError, match=r"Needed are q \(..., D\), prototypes \(K, D\), none of them empty"):
-            assign(*given)
-    with pytest.raises(ValueError, match="NaN"):
-        assign(q * torch.nan, p)
-    with pytest.raises(TypeError, match="prototypes must be a tensor of floats"):
-        assign(q, p.long())
 
 
 # Eq. 10
@@ -407,7 +273,7 @@ def test_explanation_maps_against_loops(backbone, data, fitted):
             own = distances[i, :, :, 4 * c : 4 * c + 4]
             assert torch.equal(maps[i], 4 * c + own.argmin(dim=-1))
     assert torch.equal(fitted.maps_from_features(features), fitted.explanation_map(backbone, images))
-    s, distance = fitted.nearest(fitted.compose(features), given)
+    s, distance = fitted.nearest(fitted.rows(features), given)
     torch.testing.assert_close(distance, distances.gather(3, s[..., None])[..., 0], atol=1e-5, rtol=1e-3)
 
 
@@ -431,7 +297,7 @@ def test_state_brings_the_explainer_back(backbone, data, fitted):
         assert torch.equal(getattr(again, name), getattr(fitted, name))
     assert again.resolution_ == fitted.resolution_ and again.n_classes_ == fitted.n_classes_
     assert torch.equal(again.votes(backbone, data[0]), fitted.votes(backbone, data[0]))
-    with pytest.raises(ValueError, match="it needs prototypes, prototype_sources, resolution, as state"):
+    with pytest.raises(ValueError, match="it needs prototypes, prototype_sources, resolution, shares, as state"):
         ConceptExplainer.from_state(fitted.get_params(), {k: v for k, v in fitted.state().items() if k != "prototypes"})
     with pytest.raises(ValueError, match="does not fit prototypes_per_class"):
         ConceptExplainer.from_state({"prototypes_per_class": 5}, fitted.state())
@@ -517,7 +383,7 @@ def test_readings_are_the_explainers_own(backbone, data, fitted, shown):
         parts = [r.explained[name] for r in read]
         assert [list(r.explained) for r in read] == [list(explainers)] * 5
         assert torch.equal(torch.cat([p.s for p in parts]), e.explanation_map(backbone, images))
-        distance = torch.linalg.vector_norm(q - e.prototypes_[e.nearest(q)[0]], dim=-1)
+        distance = torch.linalg.vector_norm(q - e.prototypes_[e.nearest(e.rows(features))[0]], dim=-1)
         torch.testing.assert_close(torch.cat([p.distance for p in parts]), distance)
         assert torch.equal(torch.cat([p.y for p in parts]), e.votes(backbone, images))
         assert torch.equal(torch.cat([p.predicted for p in parts]), e.predict(backbone, images))
@@ -531,11 +397,10 @@ def test_readings_are_the_explainers_own(backbone, data, fitted, shown):
 
 
 def test_readings_make_the_rows_of_each_kind_once(backbone, data, fitted, monkeypatch):
-    made, real = [], concepts.composite
-    monkeypatch.setattr(concepts, "composite", lambda *given: made.append(given) or real(*given))
+    made, real = [], Factored.of
+    monkeypatch.setattr(Factored, "of", lambda *given: made.append(given) or real(*given))
     same = {str(k): clone(fitted).set_params(prototypes_per_class=k).fit(backbone, *data) for k in (1, 2)}
-    same["other"] = clone(fitted).set_params(norm="none").fit(backbone, *data)
-    made.clear()
+    same["other"] = clone(fitted).set_params(block_weight="none").fit(backbone, *data)
     list(readings(backbone, data[0], same, 9))
     assert len(made) == 2 * 2  # two batches of two kinds
 
@@ -621,3 +486,94 @@ def test_kinds_tell_apart_what_gives_other_rows():
         {"block_weight": 0.3}, {"resolution": 4}, {"resolution": (4, 5)}, {"mode": "nearest"})]
     assert len(set(kinds)) == len(kinds)
     assert ConceptExplainer([2, 3, 4], 3, resolution=(4, 4)).kind == ConceptExplainer(resolution=np.int64(4)).kind
+
+
+# Beyond memory
+
+
+class FirstRows(KMeans):
+    """A clusterer that copies nothing: the class's first rows."""
+
+    def fit(self, X, y=None):
+        self.cluster_centers_ = np.array(X[: self.n_clusters])
+        return self
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_mapped_rows_and_features_give_the_same_prototypes_and_leave_no_file(backbone, data, n_jobs, tmp_path,
+                                                                             monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mapped, real = [], np.memmap
+    monkeypatch.setattr(np, "memmap", lambda *given, **more: mapped.append(more["shape"]) or real(*given, **more))
+    inside, beyond = (fit_together([e.set_params(memory=m) for e in several()], backbone, *data, n_jobs=n_jobs)
+                      for m in ("4GB", 100))
+    # Of each class the last three blocks' features and the rows of three kinds.
+    shapes = [(6, 4, 8, 8), (6, 8, 4, 4), (6, 16, 2, 2), (24, 16), (96, 24), (54, 28)]
+    assert sorted(mapped) == sorted(3 * shapes), "4 GB hold all, 100 bytes nothing"
+    for one, other in zip(inside, beyond, strict=True):
+        assert torch.equal(one.prototypes_, other.prototypes_)
+        assert torch.equal(one.prototype_sources_, other.prototype_sources_)
+        assert other.shares_.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="cannot give 97 prototypes"):
+        ConceptExplainer((2, 3), 97, memory=100).fit(backbone, *data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_is_drawn_by_the_seed_and_named(backbone, data):
+    whole = composite(backbone.features(data[0])[1:])
+    most = 4 * 24 * 40  # bytes of 40 of a class's 96 rows
+    explainers = [ConceptExplainer((2, 3), 40, clusterer=FirstRows(), memory=most, beyond="share", random_state=seed)
+                  for seed in (0, 0, 1)]
+    with pytest.warns(UserWarning, match=r"B23: 3 of 3 classes are fitted on a share of their rows, at least 41.7%: "
+                                         r"more do not fit in memory=3840"):
+        first, again, other = (e.fit(backbone, *data) for e in explainers)
+    assert first.shares_.tolist() == [40 / 96] * 3 and ConceptExplainer.from_state(
+        first.get_params(), first.state()).shares_.tolist() == [40 / 96] * 3
+    assert torch.equal(first.prototypes_, again.prototypes_) and not torch.equal(first.prototypes_, other.prototypes_)
+    # FirstRows' prototypes are the share itself: rows of the class, each once, and sources tell where they come from.
+    for p, (image, row, column) in zip(first.prototypes_, first.prototype_sources_, strict=True):
+        torch.testing.assert_close(p, whole[image, row, column])
+    assert len(first.prototype_sources_.unique(dim=0)) == 120
+    with pytest.warns(UserWarning, match="B23"):  # whatever else is fitted beside it
+        together = fit_together([*several(), clone(first)], backbone, *data)[-1]
+    assert torch.equal(together.prototypes_, first.prototypes_)
+
+
+def test_memory_stays_in_its_bound(backbone, data):
+    images = data[0][data[1] == 0].repeat(10, 1, 1, 1)
+    labels, backbone = torch.arange(len(images)) % 3, TinyBackbone()
+
+    def peak(memory, beyond="map"):
+        explainers = [ConceptExplainer(blocks, 2, clusterer=FirstRows(), batch_size=4, resolution=32, memory=memory,
+                                       beyond=beyond) for blocks in ((2, 3), (3,))]
+        tracemalloc.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit_together(explainers, backbone, images, labels)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    rows = 4 * 20 * 32**2 * 24
+    assert peak("4GB") > rows > 1.9e6
+    # Besides: a byte for each number while rows are checked, and eight for a cell's number in the draw.
+    assert peak("500KB") < 0.8e6 and 0.5e6 < peak("500KB", "share") < 1.3e6
+
+
+def test_memory_and_beyond_in_words(backbone, data, monkeypatch):
+    assert [bytes_of(m) for m in ("512MB", "4GB", "1.5 kb", 7, np.int64(8), "9B")] == [
+        512 * 10**6, 4 * 10**9, 1500, 7, 8, 9]
+    for bad in ("lots", "4", "4 cows", "", 0, -1, "0GB", True, None, 1.5):
+        with pytest.raises(ValueError, match=r"is no amount of memory; give one such as '512MB' or '4GB', or a number"):
+            ConceptExplainer((3,), 2, memory=bad).fit(backbone, *data)
+    with pytest.raises(ValueError, match="beyond='disk' is unknown; choose one of map, share"):
+        ConceptExplainer((3,), 2, beyond="disk").fit(backbone, *data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=5))
+    with pytest.raises(OSError, match=r"A class takes 0.0 GB beyond memory and .* has 0.0 GB left; let TMPDIR name"):
+        ConceptExplainer((3,), 2, memory=100).fit(backbone, *data)
+
+
+def test_what_memory_changes_is_in_the_key_and_nothing_else():
+    keys = [json.dumps(ConceptExplainer(memory=memory, beyond=beyond).fitting()) for memory, beyond in (
+        ("4GB", "map"), ("1MB", "map"), ("4GB", "share"), (4 * 10**9, "share"), ("1MB", "share"))]
+    assert keys[0] == keys[1] and keys[2] == keys[3] and len(set(keys)) == 3

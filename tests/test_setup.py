@@ -66,7 +66,8 @@ def test_the_package_holds_every_folder_of_the_module():
 
 def test_git_keeps_what_ships_and_no_run_of_a_reader(tmp_path):
     kept = {"data/README.md", "data/networks/birds-cnn-0.safetensors", "figures/README.md", "figures/real_data.json",
-            "figures/figure1_birds.png", "figures/table1_digits.json", "notebooks/00_tour.ipynb"}
+            "figures/bench.json", "figures/bench.md", "figures/figure1_birds.png", "figures/table1_digits.json",
+            "notebooks/00_tour.ipynb"}
     ignored = {"data/MNIST/raw/a", "data/cache/x.safetensors", "figures/figure1_cub200.png",
                "figures/table1_mnist.json", "figures/run/figure1_birds.png", "figures/run/README.md"}
     shutil.copy(ROOT / ".gitignore", tmp_path)

@@ -156,7 +156,12 @@ def against_default(row):
     found = {b.title: {option: {"points": gap, "limit": pairs.LIMIT * error}
                        for option, name in b.keys[row].items() if name != DEFAULT
                        for gap, error in [b.difference(name)]} for b in boards}
-    return pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1).round(1)
+    return side_by_side(found, [option for b in boards for option in b.keys[row]]).round(1).fillna("")
+
+def side_by_side(found, order):
+    """title -> row -> numbers, as one table; rows in this order, empty where a data set has none (its own default)"""
+    tables = pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1)
+    return tables.reindex([row for row in dict.fromkeys(order) if row in tables.index])
 
 # %%
 chart("restarts of k-means", "restarts")
@@ -269,9 +274,8 @@ def factors(board):
 
 def other_networks(board):
     """depth -> the accuracies of the other networks, in points"""
-    every = {option: {**board.default, **differs} for option, differs in board.rows["depth"].items()}
-    found = [run.compare(every, choices_test_per_class) for run in board.study.runs(n_runs(globals()))[1:]]
-    return {option: [100 * run[option]["correct"].mean() for run in found] for option in every}
+    found = [choices.depths(replace(board, study=run)) for run in board.study.runs(n_runs(globals()))[1:]]
+    return {option: [100 * run[option]["correct"].mean() for run in found] for option in board.rows["depth"]}
 
 # %%
 costs, networks = {b.title: factors(b) for b in boards}, {b.title: other_networks(b) for b in boards}
@@ -523,7 +527,7 @@ for b in boards:
     path = figures.keep(figure, "choices_summary", bars(found[b.title]), b.study, out)
 
 # %%
-pd.concat({title: pd.DataFrame(rows).T for title, rows in found.items()}, axis=1).round(2)
+side_by_side(found, [(row, option) for row in compared for b in boards for option in b.keys[row]]).round(2).fillna("")
 
 # %% [markdown]
 # ## The numbers, kept

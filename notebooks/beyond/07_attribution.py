@@ -64,10 +64,8 @@ print("Scores:", *(f"\n- {score}" for score in scored))
 
 # %%
 runs = study.runs(contest_networks or n_runs(globals()))
-each = -(-contest_pictures // len(runs))
-per_class = max(1, -(-each // len(study.data.classes)))
 accuracy = min(run.manifest["accuracy"]["test"] for run in runs)
-tasks = [truth.task(run, per_class, each, accuracy > 0.5, skip=i * per_class) for i, run in enumerate(runs)]
+tasks = truth.tasks(runs, contest_pictures)
 todo, names = tasks[0], study.data.classes
 masks = {name: [getattr(t, name) for t in tasks] for name in ("object", "parts") if todo.object is not None}
 areas = {name: float(np.mean([m.double().mean() for m in own])) for name, own in masks.items()}
@@ -314,6 +312,7 @@ pd.Series(cost, name="forward passes").round(2).to_frame()
 # this section stays empty.)
 
 # %%
+per_class = truth.per_class(study, contest_pictures, len(runs))
 fitted = (min(8, int(study.data.train.labels.bincount().min())), 0)  # on the pictures that notebook 06 fits on
 cuts = contest.concept_contest(study, concept_ks, per_class, fitted) if contest.has_truth(study) else {}
 matches = contest.table({f"{name}, K/C={k}" if k else name: row for (name, k), row in cuts.items()})

@@ -46,7 +46,7 @@ from paperlib.runs.study import SOFTCAM_L1, open_studies, ready
 
 study = open_studies(globals())[-1]
 net, names, test = study.trained, study.data.classes, study.data.test
-print(f"{study.data.title}: {study.backbone}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+print(f"{study.data.title}: {study.network}, test accuracy {study.manifest['accuracy']['test']:.1%}")
 
 # %%
 opening("08")

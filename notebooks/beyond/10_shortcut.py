@@ -35,6 +35,7 @@ shortcut_pictures: int = 16  # test pictures for the two kinds of map that take 
 cut_outs: int = 15           # test birds of each species that are put before all four backgrounds; 0: all
 
 # %%
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -368,7 +369,8 @@ MATTERS = 0.05
 def verdict(of):
     """The table's row for a reading: side -> a number for each network"""
     a, b = (np.array(of[side]) for side in ("shortcut", "honest"))
-    low, high = ttest_ind(a, b, equal_var=False).confidence_interval()
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # a side without any spread is no error
+        low, high = ttest_ind(a, b, equal_var=False).confidence_interval()
     d = (a.mean() - b.mean()) / max(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2), 1e-9)
     called = "tells" if low > 0 else "does not matter" if max(-low, high) < MATTERS else "open"
     return {"difference": a.mean() - b.mean(), "low": low, "high": high, "in deviations": d,

@@ -230,6 +230,12 @@ def parts(board: Board, differs: Mapping, other: bool = False) -> dict[int, dict
 # What a row does not show
 
 
+def depths(board: Board) -> dict[str, dict[str, np.ndarray]]:
+    """What `Study.compare` reads of the row "depth" alone: for networks of which no more is asked."""
+    every = {option: {**board.default, **differs} for option, differs in board.rows["depth"].items()}
+    return board.study.compare(every, board.test_per_class)
+
+
 def stability(board: Board) -> dict[str, dict[str, float]]:
     """How alike two explainers are: fitted on pictures without a common one, and with another seed on the same.
 

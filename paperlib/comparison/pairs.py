@@ -158,11 +158,7 @@ def prototype_shift(prototypes, others, prototype_labels) -> np.ndarray:
     nearest fellow: at 0.5 a prototype has gone half the way to a neighbour's place, if it went straight there.
     Raises ValueError for wrong shapes, or a class with one prototype, or with prototypes that coincide (no unit).
     """
-    P = check_array(as_array(prototypes), dtype=np.float64, input_name="prototypes")
-    Q = check_array(as_array(others), dtype=np.float64, input_name="others")
-    labels = column_or_1d(as_array(prototype_labels))
-    if P.shape != Q.shape or len(labels) != len(P):
-        raise ValueError(f"prototypes {P.shape}, others {Q.shape} and labels ({len(labels)},) do not fit one another.")
+    P, Q, labels = _prototypes(prototypes, others, prototype_labels)
     shift = np.empty(len(P))
     for c in np.unique(labels):
         mine = labels == c
@@ -173,6 +169,30 @@ def prototype_shift(prototypes, others, prototype_labels) -> np.ndarray:
         away = cdist(P[mine], Q[mine])
         shift[mine] = away[linear_sum_assignment(away)] / unit
     return shift
+
+
+def counterparts(prototypes, others, prototype_labels) -> np.ndarray:
+    """The number of the prototype that each of `others` is matched with, (K,): as `prototype_shift` matches them.
+
+    With s and t the maps of two explainers of one network, cells where s == counterparts[t] show the same concept.
+    Raises ValueError for wrong shapes.
+    """
+    P, Q, labels = _prototypes(prototypes, others, prototype_labels)
+    found = np.empty(len(P), dtype=int)
+    for c in np.unique(labels):
+        mine = np.flatnonzero(labels == c)
+        first, second = linear_sum_assignment(cdist(P[mine], Q[mine]))
+        found[mine[second]] = mine[first]
+    return found
+
+
+def _prototypes(prototypes, others, prototype_labels):
+    P = check_array(as_array(prototypes), dtype=np.float64, input_name="prototypes")
+    Q = check_array(as_array(others), dtype=np.float64, input_name="others")
+    labels = column_or_1d(as_array(prototype_labels))
+    if P.shape != Q.shape or len(labels) != len(P):
+        raise ValueError(f"prototypes {P.shape}, others {Q.shape} and labels ({len(labels)},) do not fit one another.")
+    return P, Q, labels
 
 
 def contrast(m: torch.Tensor) -> torch.Tensor:

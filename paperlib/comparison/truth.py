@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -54,6 +55,20 @@ def task(study, per_class: int = 0, most: int = 0, only_correct: bool = True, sk
                          f"score maps on: train the network longer, or set only_correct=False.")
     target, rival = best[few].T
     return Task(few, target, rival, *_masks(study, few, target, rival))
+
+
+def per_class(study, pictures: int, networks: int) -> int:
+    """Test pictures of each class that each network is asked about: `pictures` over all networks, 0: one."""
+    return max(1, ceil(pictures / networks / len(study.data.classes)))
+
+
+def tasks(runs: Sequence, pictures: int = 0) -> list[Task]:
+    """A task for each network, on pictures of its own: `pictures` over all of them, 0: one of each class and network.
+
+    Those that a network gets wrong are left out, unless one of them gets most of all test pictures wrong.
+    """
+    right, few = min(run.manifest["accuracy"]["test"] for run in runs) > 0.5, per_class(runs[0], pictures, len(runs))
+    return [task(run, few, ceil(pictures / len(runs)), right, skip=i * few) for i, run in enumerate(runs)]
 
 
 def _masks(study, numbers, target, rival) -> tuple[torch.Tensor | None, torch.Tensor | None]:

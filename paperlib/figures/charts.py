@@ -45,6 +45,39 @@ def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "",
     return figure
 
 
+def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], labels: dict[str, str], ylabels: dict[str, str],
+           dashed: dict[str, dict[str, dict[float, float]]] | None = None, powers: bool = False) -> Figure:
+    """A panel each for panels[title][series][x], a number or (mean, low, high); both scales are logarithmic or, but for
+    `powers`, the first alone.
+
+    labels[title] and ylabels[title] stand at its axes; dashed, as panels, are lines without marks, such as a model's.
+    """
+    series = list(dict.fromkeys(name for rows in panels.values() for name in rows))
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.6, 3.2), squeeze=False,
+                                layout="constrained")
+    for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        for name, points in rows.items():
+            i, x = series.index(name), list(points)
+            mean, low, high = np.array([np.broadcast_to(y, 3) for y in points.values()], dtype=float).T
+            axis.errorbar(x, mean, yerr=[mean - low, high - mean], color=PALETTE[i], marker="osDX^v"[i % 6],
+                          markersize=5, linewidth=1.2, elinewidth=0.8, capsize=2, label=name)
+            model = (dashed or {}).get(title, {}).get(name, {})
+            axis.plot(list(model), list(model.values()), color=PALETTE[i], linestyle="--", linewidth=1)
+        ticks = sorted({x for points in rows.values() for x in points})
+        axis.set(xscale="log", title=title, xlabel=labels[title], ylabel=ylabels[title])
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axis.minorticks_off()
+        if powers:
+            axis.set_yscale("log")
+        axis.title.set_fontsize(9)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="y", color="0.93")
+    handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float], xlabel: str) -> Figure:
     """Dots on a logarithmic scale, a row per name: values[row][series] are numbers >= 0, zeros at the left edge.
 
@@ -81,7 +114,8 @@ def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[f
     for i, name in enumerate(series):
         lift = 0.3 * (i - (len(series) - 1) / 2)
         x, y = zip(*[(x, y + lift) for y, row in enumerate(values.values()) for x in row[name]], strict=True)
-        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name)
+        axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name,
+                     clip_on=False, zorder=3)  # whole at the ends of the scale, too
     axis.set(xlabel=xlabel, xlim=limits, ylim=(len(values) - 0.5, -0.5))
     axis.set_yticks(range(len(values)), list(values))
     axis.grid(axis="y", color="0.92", zorder=0)
@@ -169,7 +203,8 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
             for x, cell in enumerate(row):
                 if cell:
                     told = cell["p"] < 0.05
-                    axis.text(x, y, f"{cell['difference']:+.2f}", ha="center", va="center", fontsize=6,
+                    text = f"{cell['difference']:+.2f}" if abs(cell["difference"]) >= 0.005 else "0.00"
+                    axis.text(x, y, text, ha="center", va="center", fontsize=6,
                               weight="bold" if told else "normal", color="black" if told else "0.35")
         axis.set_xticks(range(len(scores)), scores, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(rivals)), rivals, fontsize=8)

@@ -101,8 +101,10 @@ def number_segment(axis, picture, where: np.ndarray, number: int) -> None:
     if where.any():
         y, x = np.unravel_index(distance_transform_edt(np.pad(where, 1))[1:-1, 1:-1].argmax(), where.shape)
         dy, dx = picture.shape[1] / where.shape[0], picture.shape[2] / where.shape[1]
-        axis.text((x + 0.5) * dx - 0.5, (y + 0.5) * dy - 0.5, str(number), color="white", fontsize=8, ha="center",
-                  va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
+        x, y = (np.clip((at + 0.5) * step, 0.05 * side, 0.95 * side) - 0.5  # so that it stays in the picture
+                for at, step, side in ((x, dx, picture.shape[2]), (y, dy, picture.shape[1])))
+        axis.text(x, y, str(number), color="white", fontsize=8, ha="center", va="center",
+                  path_effects=[withStroke(linewidth=2, foreground="black")])
 
 
 def colours_of(column: dict) -> tuple[dict, dict]:
@@ -135,25 +137,28 @@ def evidence(pictures, maps, titles, label: str) -> Figure:
     for i in range(n):
         show(axes[0, i], pictures[i], "\n".join(textwrap.fill(line, 24) for line in titles[i].split("\n")))
         image = overlay(axes[1, i], pictures[i], maps[i], limit)
-        axes[1, i].set_xlabel(f"mean {array(maps[i]).mean():.2f}", fontsize=8)
+        axes[1, i].set_xlabel(f"mean {array(maps[i]).mean():z.2f}", fontsize=8)
     figure.colorbar(image, ax=axes, label=label, shrink=0.42, anchor=(0, 0.1))
     return figure
 
 
-def beside(picture, maps: dict, label: str, centred: bool = False) -> Figure:
+def beside(picture, maps: dict, label: str, centred: bool = False, limit: float = 0.0) -> Figure:
     """A picture (3, H, W) uint8 and beside it maps (h, w) by their titles, all on one scale, with their means below.
 
-    The scale is about zero; centred: about each map's own mean, higher red, lower blue.
+    The scale is about zero; centred: about each map's own mean, higher red, lower blue. It ends at the largest value,
+    or at `limit`, beyond which colours stay the same: so a map can be read beside one of much larger values.
     """
     drawn = [array(m) - centred * array(m).mean() for m in maps.values()]
-    limit = max(spread(m) if centred else float(np.abs(m).max()) for m in maps.values())
+    largest = max(spread(m) if centred else float(np.abs(array(m)).max()) for m in maps.values())
+    limit = min(limit or largest, largest)
     figure, axes = plt.subplots(1, len(maps) + 1, figsize=(2 * len(maps) + 2.8, 2.7), layout="constrained")
     show(axes[0], picture, "the picture")
     for axis, title, each, m in zip(axes[1:], maps, maps.values(), drawn, strict=True):
         image = overlay(axis, picture, m, limit)
         axis.set_title(title, fontsize=8)
-        axis.set_xlabel(f"mean {array(each).mean():.2f}", fontsize=8)
-    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15)
+        axis.set_xlabel(f"mean {array(each).mean():z.2f}", fontsize=8)
+    ends = "neither" if limit == largest else "both"
+    figure.colorbar(image, ax=axes, label=label, shrink=0.75, aspect=15, extend=ends)
     return figure
 
 
@@ -196,24 +201,35 @@ def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
 def panel(pictures, maps: dict[str, list], titles, outlines=None) -> Figure:
     """Attribution maps of several methods on the same pictures: a row per picture, a column per method.
 
-    pictures (3, H, W) uint8; maps[name] holds a map (h, w) per picture. Methods have units of their own, so each map is
-    divided by its largest absolute value; then all share one scale from -1 to 1. outlines: masks (H, W), as contours.
+    More than eight methods stand in bands, one below the other. pictures (3, H, W) uint8; maps[name] holds a map (h, w)
+    per picture. Methods have units of their own, so each map is divided by its largest absolute value; then all share
+    one scale from -1 to 1. outlines: masks (H, W), as contours.
     """
-    n = len(pictures)
-    figure, axes = plt.subplots(n, len(maps) + 1, figsize=(1.06 * len(maps) + 3.0, 0.98 * n + 0.5), squeeze=False,
-                                layout="constrained")
-    for i, picture in enumerate(pictures):
-        show(axes[i, 0], picture)
-        axes[i, 0].set_ylabel(textwrap.fill(titles[i], 14), fontsize=7, rotation=0, ha="right", va="center")
-        for axis, (name, each) in zip(axes[i, 1:], maps.items(), strict=True):
-            att = array(each[i])
-            image = overlay(axis, picture, att / max(np.abs(att).max(), 1e-12), 1.0)
-            axis.set_title(textwrap.fill(name, 11) if i == 0 else "", fontsize=8)
-        if outlines is not None and array(outlines[i]).any():
-            for axis in axes[i]:
-                axis.contour(array(outlines[i]), levels=[0.5], colors="black", linewidths=0.4)
-    figure.colorbar(image, ax=axes, label="share of the map's largest", shrink=min(1, 1.8 / n + 0.1), aspect=15)
+    n, bands = len(pictures), -(-len(maps) // 8)
+    across = -(-len(maps) // bands)
+    size = 1.06 * across + 3.0, (0.98 * n + 0.5) * bands
+    figure, axes = plt.subplots(bands * n, across + 1, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for band in range(bands):
+        some = list(maps.items())[band * across:(band + 1) * across]
+        for i, row in enumerate(axes[band * n:(band + 1) * n]):
+            for axis, (name, each) in zip(row[1:], some, strict=False):
+                image = overlay(axis, pictures[i], array(each[i]) / max(np.abs(array(each[i])).max(), 1e-12), 1.0)
+                axis.set_title("\n".join(_lines(name)) if i == 0 else "", fontsize=9)
+            show(row[0], pictures[i])
+            row[0].set_ylabel(textwrap.fill(titles[i], 14), fontsize=9, rotation=0, ha="right", va="center")
+            for axis in row[:len(some) + 1]:
+                axis.axis("on")
+                if outlines is not None and array(outlines[i]).any():
+                    axis.contour(array(outlines[i]), levels=[0.5], colors="black", linewidths=0.4)
+    figure.colorbar(image, ax=axes, label="share of the map's largest", shrink=min(1, 1.8 / (n * bands) + 0.1))
     return figure
+
+
+def _lines(name: str) -> list[str]:
+    """A method's name on lines of its own: what follows a comma stays together if it can."""
+    return [line for word in name.split(", ") for line in textwrap.wrap(word, 12)]
 
 
 def parts(picture, mask, chosen: dict[str, int], lead, title: str) -> Figure:

@@ -75,7 +75,7 @@ def _band(figure, cell, picture, column: dict, target: str) -> None:
     figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
     for i, (k, source, box, _) in enumerate(column["patches"]):
         axis = figure.add_subplot(grid[i // ACROSS, 3 + i % ACROSS])
-        show(axis, source, f"{i + 1}: {column['shares'][k]:.0%}", colours[k])
+        show(axis, source, f"{i + 1}: {column['shares'][k]:z.0%}", colours[k])
         rectangle(axis, box)
 
 
@@ -138,7 +138,7 @@ def figure2(train, train_y, test, test_y, crosses, triangles, squares, names) ->
     per class. A number stands beside each class, and a line joins each prototype to the middle of its own class: so
     many colours are hard to tell apart.
     """
-    colours = sns.husl_palette(len(names), l=0.55)
+    colours = distinct(len(names))
     middles = np.array([np.median(train[train_y == c], axis=0) for c in range(len(names))])
     figure, axes = plt.subplots(1, 2, figsize=(10, 6.2), sharex=True, sharey=True, layout="constrained")
     for axis in axes:
@@ -160,6 +160,12 @@ def figure2(train, train_y, test, test_y, crosses, triangles, squares, names) ->
     return figure
 
 
+def distinct(n: int) -> list[tuple]:
+    """n colours: seven hues, over again lighter, so that a number and its neighbours never differ in a shade alone."""
+    shades = np.linspace(0.4, 0.78, -(-n // 7)) if n > 7 else [0.55]
+    return [colour for shade in shades for colour in sns.husl_palette(7, l=shade)][:n]
+
+
 def _legends(figure, colours, names) -> None:
     """Below Figure 2: what the marks are, and the classes by number."""
     marks = [plt.scatter([], [], color="0.3", label=name, **style) for name, style in MARKS.items()]
@@ -170,14 +176,14 @@ def _legends(figure, colours, names) -> None:
 
 
 def _beside(axis, middles, points) -> None:
-    """The number of each class near its middle (C, 2), where it is furthest from all points and other numbers."""
-    side = np.ptp(points, axis=0)  # so that near is near on the page
+    """The number of each class near its middle (C, 2) in the frame, where points and other numbers leave room."""
+    side = np.ptp(points, axis=0) + 1e-9  # so that near is near on the page
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)
     steps = np.concatenate([radius * ring for radius in (0.035, 0.05, 0.07, 0.09)])
-    taken = points / side
+    taken, (low, high) = points / side, np.stack([points.min(0), points.max(0)]) / side
     for number, middle in enumerate(middles, 1):
-        places = middle / side + steps
+        places = np.clip(middle / side + steps, low - 0.015, high + 0.015)
         gaps = np.linalg.norm(places[:, None] - taken, axis=2).min(1)
         free = gaps > 0.028
         best = int(free.argmax()) if free.any() else int(gaps.argmax())

@@ -34,6 +34,7 @@ ARCHITECTURES = {
 
 
 NARROW = re.compile(r"resnet(18|34)_x(\d_\d+)(?:_(replicate|reflect))?")
+SHARES = {0.25: "a quarter", 0.5: "half"}  # of the channels, in words
 
 
 def build(name: str, n_classes: int, weights: str | Path | None = None, blocks: Sequence[str] = (),
@@ -95,6 +96,17 @@ def _wrapped(name: str, model: nn.Module, blocks, classifier: str, probe) -> Bac
     except Exception as error:  # noqa: BLE001 - a forward pass may raise anything
         raise StructureError(f"{name!r} fails on pictures of shape {tuple(probe)}: {_said(error)}; its forward pass "
                              f"must take them.") from error
+
+
+def in_words(name: str) -> str:
+    """A network's name for readers: resnet18_x0_25_replicate is "ResNet18, a quarter of the channels".
+
+    Of a network of one's own, the function's name; others are called as torchvision calls them.
+    """
+    if not (narrow := NARROW.fullmatch(name)):
+        return name.split(":")[-1]
+    share = float(narrow[2].replace("_", "."))
+    return f"ResNet{narrow[1]}, {SHARES.get(share, f'{share:.0%}')} of the channels"
 
 
 def narrow_resnet(name: str) -> nn.Module:

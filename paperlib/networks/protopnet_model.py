@@ -92,6 +92,12 @@ class ProtoPNet(nn.Module):
         return self.classify(self.min_distances(x))
 
     @torch.no_grad()
+    def read(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`embed` (n, 128) and the predicted classes (n,) of pictures, in evaluation mode, from one pass."""
+        rows = self.eval().latent(x.to(self.prototypes.device)).flatten(2).transpose(1, 2)
+        return rows.mean(1), self.classify(squared_distances(rows, self.prototypes_).amin(dim=1)).argmax(1)
+
+    @torch.no_grad()
     def embed(self, x: torch.Tensor, reading: str = "mean") -> torch.Tensor:
         """One vector for each picture in the prototypes' own space, (n, 128), to be compared with them (Table 1).
 

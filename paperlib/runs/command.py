@@ -9,6 +9,7 @@ import argparse
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from paperlib.runs.parameters import NOTEBOOKS, UsageError
 from paperlib.runs.summary import Teller, failed, ledger, table
 
 MOST_RUNS = 1000
+# About how long notebooks take that take long, so that none of them is begun last; others take 20 seconds.
+SECONDS = {"06": 130.0, "07": 60.0, "08": 100.0, "09": 90.0, "10": 180.0}
 PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
 
 
@@ -28,8 +31,8 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit status is 0, 1 where something failed, 2 where it cannot be run as typed, or 130."""
     options = parser(folder).parse_args(argv)
     try:
-        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "data": upkeep.data,
-                "cache": upkeep.cache}[options.command](options)
+        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "fit": fit,
+                "data": upkeep.data, "cache": upkeep.cache}[options.command](options)
     except UsageError as error:
         return _say(f"error: {error}", 2)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
@@ -48,7 +51,7 @@ def _sentence(error: Exception) -> str:
 
 
 def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
-    """The four commands and their options."""
+    """The five commands and their options."""
     top = argparse.ArgumentParser(prog="python -m paperlib", description=__doc__.splitlines()[0])
     sub = top.add_subparsers(dest="command", required=True)
     p = sub.add_parser("reproduce", help="run the notebooks and print their main numbers", epilog=_listed(folder),
@@ -73,6 +76,16 @@ def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
     p.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or their beginnings: birds-cnn-0")
     p.add_argument("--out", default="", metavar="DIR", help="folder for weights and cards (default: data/networks)")
     p.add_argument("--jobs", type=int, default=0, metavar="N", help="networks at a time (default: as of reproduce)")
+    p = sub.add_parser("fit", help="fit prototypes on a cluster, class by class; notebooks then find them in the cache")
+    p.add_argument("--scheduler", required=True, metavar="ADDRESS", help="a Dask scheduler (tcp://host:port)")
+    p.add_argument("--profile", default="quick", help="as of reproduce")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="settings",
+                   help="settings that differ from the profile's, as dataset=folder")
+    p.add_argument("--data-root", default="", metavar="DIR", help="as of reproduce; the same path on all machines")
+    p.add_argument("--memory", default="4GB", metavar="BYTES",
+                   help="the most that a worker holds of a class's rows (default: 4GB)")
+    p.add_argument("--beyond", default="map", choices=("map", "share"),
+                   help="rows that take more: map them from a file (default), or fit a class on a share of them")
     p = sub.add_parser("data", help="fetch or check one data set; print where it lies, its size and its terms")
     p.add_argument("name", metavar="NAME", help="a data set, as the parameter dataset has it: digits, birds, ...")
     p.add_argument("--data-root", default="", metavar="DIR", help="folder of downloaded data (default: data/)")
@@ -150,7 +163,8 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     print("", table(results, others, seconds, teller.memory), "",
           f"figures: {out}", f"executed notebooks: {out / 'executed'} (.ipynb and .html)", sep="\n")
     if fine:
-        _report(plans, out, {**{result.name: result.seconds for result in results}, "this call": seconds})
+        each = {**{job.title: job.seconds for job in others}, **{result.name: result.seconds for result in results}}
+        _report(plans, out, {**each, "this call": seconds})
     return int(not fine)
 
 
@@ -220,10 +234,13 @@ def _kept(plans: Iterable[Plan], again: bool) -> dict[str, Result]:
 
 def _job(plan: Plan):
     """A notebook's job, and the stages of studies that it shows."""
+    from paperlib.runs import shares
     from paperlib.runs.jobs import Job
 
     work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, plan.executed)
-    return Job(plan.name, plan.name, (), 20.0, work), notebooks.shows(plan.text, plan.studies, plan.runs)
+    shown = notebooks.shows(plan.text, plan.studies, plan.runs)
+    shown += shares.of(plan.studies, parameters.declared(plan.text) | plan.given)
+    return Job(plan.name, plan.name, (), SECONDS.get(plan.name[:2], 20.0), work), shown
 
 
 def _predictions(plans: Iterable[Plan], out: Path) -> list:
@@ -251,7 +268,8 @@ def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None
     """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
     from paperlib.runs import report
 
-    networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
+    with warnings.catch_warnings(action="ignore"):  # the jobs have said what is wrong with a network
+        networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
     tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
               for study in plan.studies}
     run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
@@ -264,3 +282,26 @@ def networks(options: argparse.Namespace) -> int:
     from paperlib.runs import retrain
 
     return retrain.main(options)
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Fit B4, B34 and B234 of each data set on a scheduler's workers; prints a line for each data set."""
+    from paperlib import progress
+    from paperlib.runs.study import open_studies
+
+    known, given = parameters.settings(), parameters.pairs(options.settings)
+    if unknown := ", ".join(sorted(set(given) - set(known))):
+        raise UsageError(f"{unknown} is no setting of a study; there are {', '.join(known)}.")
+    given = {name: parameters.typed(name, value, known[name]) for name, value in given.items()}
+    if options.data_root:
+        given["data_root"] = parameters.check_folder(options.data_root)
+    studies = open_studies({"profile": options.profile, **given})
+    if lacks := [sentence for study in studies for sentence in study.problems()]:
+        return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
+    for study in studies:
+        teller = Teller(1)
+        with progress.heard_by(teller.heard):
+            found = study.explainers(options.scheduler, memory=options.memory, beyond=options.beyond)
+        print(f"{study.data.title}: {', '.join(each.name for each in found)} of {found[0].n_classes_} classes, "
+              f"{time.perf_counter() - teller.start:.0f} s")
+    return 0

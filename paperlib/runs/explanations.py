@@ -1,7 +1,7 @@
 """What prototypes say, computed for a study: fitted explainers, what they decide, the columns of Figure 1."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,10 +62,12 @@ def unfitted(study: Settings, depth: int = 3, part: tuple[int, int] = (0, 0), **
     return ConceptExplainer(tuple(range(last - depth + 1, last + 1)), **options)
 
 
-def explainers(study: Settings, choices: Sequence[Mapping]) -> list[ConceptExplainer]:
+def explainers(study: Settings, choices: Sequence[Mapping], engine_of: Callable | None = None
+               ) -> list[ConceptExplainer]:
     """A fitted explainer for each of `choices`, the arguments of `unfitted`.
 
     Those that are not kept and are fitted on the same part of the training pictures share one pass over it.
+    engine_of(keys): the engine of `fit_together` for explainers with these keys; None for threads of this process.
     """
     todo = [(unfitted(study, **options), tuple(options.get("part", (0, 0)))) for options in choices]
     keys = [_fitting(study, explainer, part) for explainer, part in todo]
@@ -75,11 +77,12 @@ def explainers(study: Settings, choices: Sequence[Mapping]) -> list[ConceptExpla
         wanted, found = [todo_of[i] for i in missing], {}
         for part in dict.fromkeys(part for _, part in wanted):
             group = [i for i, (_, other) in enumerate(wanted) if other == part]
-            for i, explainer in zip(group, _fit(study, [wanted[i][0] for i in group], part), strict=True):
+            engine = engine_of and engine_of([unique[missing[i]] for i in group])
+            for i, explainer in zip(group, _fit(study, [wanted[i][0] for i in group], part, engine), strict=True):
                 found[i] = explainer.state(), {"seconds": explainer.seconds_}
         return [found[i] for i in range(len(wanted))]
-    todo_of = [each for _, each in kept.values()]
-    results = store.kept_together("explainer", [key for key, _ in kept.values()], compute)
+    unique, todo_of = ([each[i] for each in kept.values()] for i in (0, 1))
+    results = store.kept_together("explainer", unique, compute)
     results = dict(zip(kept, results, strict=True))
     return [_restored(explainer, results[str(key)]) for (explainer, _), key in zip(todo, keys, strict=True)]
 
@@ -90,14 +93,11 @@ def _fitting(study, explainer, part):
                   part=[] if whole else [*part, study.seed])
 
 
-def _fit(study, group, part):
-    """Explainers fitted together on a part of the training pictures; sources count in the whole split."""
-    train, some = study.data.train, sample(study, *part)
-    fit_together(group, study.trained, Subset(train, some.tolist()), train.labels[some],
-                 n_jobs=min(4, torch.get_num_threads()), progress=True)
-    for explainer in group:
-        explainer.prototype_sources_[:, 0] = torch.as_tensor(some)[explainer.prototype_sources_[:, 0]]
-    return group
+def _fit(study, group, part, engine):
+    """Explainers fitted together on a part of the training pictures."""
+    train = study.data.train
+    return fit_together(group, study.trained, train, train.labels, n_jobs=min(4, torch.get_num_threads()),
+                        progress=True, index=sample(study, *part), engine=engine)
 
 
 def _restored(explainer, result):

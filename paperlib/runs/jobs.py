@@ -106,7 +106,7 @@ def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tupl
         return ()
     name = f"{stage}-{crc32(repr(study).encode()):08x}"
     if name not in found:
-        needs = tuple(need for each in study.STAGES[stage] for need in _stage(found, study, each, computed))
+        needs = tuple(need for other, each in study.needs(stage) for need in _stage(found, other, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
         # A clean copy: a study that has looked at its data would carry all of it to the worker.
         found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage))
@@ -134,7 +134,7 @@ def run(graph: Mapping[str, Job], jobs: int = 1, threads: int = 1, scheduler: st
         client.subscribe_topic(topic, lambda event: heard.put(event[1]))
         for name in order:
             needed = [futures[need] for need in graph[name].needs]
-            futures[name] = client.submit(_on_a_worker, graph[name], threads, _cache(), topic, attempts, *needed,
+            futures[name] = client.submit(_on_a_worker, graph[name], threads, cache_folder(), topic, attempts, *needed,
                                           key=(topic, name), priority=urgency[name])
             futures[name].add_done_callback(partial(lambda name, future: heard.put(name), name))
         shares, begun, left, start = dict.fromkeys(order, 0.0), {}, len(order), perf_counter()
@@ -181,15 +181,21 @@ def _outcome(job: Job, future) -> Done:
     return Done(job.name, job.title, error=DIED) if future.status in ("error", "cancelled") else future.result()
 
 
-def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, *needed: Done) -> Done:
-    from distributed import get_worker
+def settle(threads: int, cache: str) -> None:
+    """What a worker does before it works: it takes over the number of threads and the cache's folder."""
     from tqdm import tqdm
 
-    worker = get_worker()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is stopped would leave behind
     os.environ.update(kernels.numbers(threads), PAPERLIB_CACHE=cache)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, *needed: Done) -> Done:
+    from distributed import get_worker
+
+    worker = get_worker()
+    settle(threads, cache)
     with _attempt(attempts, job.name) as before:
         if before == ATTEMPTS:
             return Done(job.name, job.title, error=DIED)
@@ -225,10 +231,28 @@ def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = l
     return Done(job.name, job.title, perf_counter() - start, result, error, tuple(said))
 
 
-def _cache() -> str:
+def cache_folder() -> str:
+    """The cache's folder, for processes that start elsewhere."""
+    if named := os.environ.get("PAPERLIB_CACHE"):  # to import the store is to import torch
+        return str(Path(named).resolve())
     from paperlib.runs import store
 
     return str(store.folder().resolve())
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator:
+    """A client of the Dask scheduler at that address. Raises OSError where none answers."""
+    from distributed import Client
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in a line of our own
+    try:
+        client = Client(scheduler, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise OSError(f"No Dask scheduler answers at {scheduler} within {PATIENCE} seconds; start one there with `dask "
+                      f"scheduler`, or give another address.") from error
+    with client:
+        yield client
 
 
 @contextmanager
@@ -240,11 +264,11 @@ def _client(jobs: int, threads: int, scheduler: str) -> Iterator[tuple]:
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in a line for the job
     if scheduler:
-        with Client(scheduler, timeout=PATIENCE) as client:
+        with connected(scheduler) as client:
             yield client, ""
         return
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said in a line for the job
     with tempfile.TemporaryDirectory() as scratch, dask.config.set(SETTINGS):
         with kernels.ignoring_ctrl_c():  # which a terminal sends to all processes; stopping them is for this one
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, host="127.0.0.1", memory_limit=0,

@@ -22,7 +22,8 @@ from paperlib.runs.parameters import NOTEBOOKS
 HEADLINE = "headline"  # the tag of the cell whose printed line is the notebook's main numbers
 MEANS = "n_runs("  # a notebook that says so shows means over runs
 # What a notebook that says `study.<name>` shows of a study, by stage; all that do so show its network.
-SHOWN = {"prototypes": ("explainer", "explainers", "compare", "explain"), "readings": ("embeddings", "evaluate"),
+SHOWN = {"prototypes": ("explainer", "explainers", "compare", "explain"), "embeddings": ("embeddings", "manifest"),
+         "readings": ("evaluate",),
          "kmex": ("kmex",), "protopnet": ("protopnet", "protopnet_manifest", "protopnet_patches", "patch_embeddings"),
          "softcam": ("softcam", "softcam_accuracy")}
 

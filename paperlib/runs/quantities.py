@@ -97,9 +97,11 @@ def values(quantity: Mapping[str, str], found: Records, dataset: str = "") -> di
 
 
 class Filled(string.Formatter):
-    """Fills a sentence's braces: 68 % and not 68%, and no minus before a zero."""
+    """Fills a sentence's braces: 68 % and not 68%, no minus before a zero, and 0 for 0e+00."""
 
     def format_field(self, value, spec):
+        if spec.endswith("e") and not value:
+            return "0"
         return re.sub(r"^[-+](0(\.0+)?)(?![\d.e])", r"\1", super().format_field(value, spec)).replace("%", " %")
 
 

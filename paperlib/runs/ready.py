@@ -1,5 +1,6 @@
 """Imports what stages and notebooks import, in the process that they are forked from (see `kernels`)."""
 # ruff: noqa: F401
+import atexit
 import gc
 
 import distributed.nanny
@@ -15,3 +16,4 @@ import paperlib.runs.report
 import paperlib.runs.study
 
 gc.freeze()  # what is shared stays shared: no fork looks through it for garbage
+atexit.register(gc.unfreeze)  # or triton, which torch imports, says at the end that all of it has leaked

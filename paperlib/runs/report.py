@@ -21,6 +21,7 @@ import torch
 
 from paperlib.datasets import files
 from paperlib.measures import TABLE1, TABLE2
+from paperlib.networks.architectures import in_words
 from paperlib.networks.training import RECIPES, device
 from paperlib.runs import claims, published, quantities
 from paperlib.runs.tables import write_tables
@@ -93,7 +94,7 @@ def conditions(settings: dict) -> list[str]:
         f"{settings['classes']} of {classes} classes": settings["classes"] != classes,
         f"{pictures[0]} + {pictures[1]} pictures, not {train} + {test}":
             settings["classes"] == classes and pictures != (train, test),
-        f"{settings['backbone'].split(':')[-1]}, not ResNet34": settings["backbone"] != "resnet34",
+        f"{in_words(settings['backbone'])}, not ResNet34": settings["backbone"] != "resnet34",
         "not from torchvision's ImageNet weights": settings["weights"] != "imagenet",
         f"normalisation {settings['normalisation']}, not imagenet": settings["normalisation"] != "imagenet",
         f"{settings['size']} px, not {size}": settings["size"] != size,

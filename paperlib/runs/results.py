@@ -143,18 +143,6 @@ def embeddings(study: Settings, split: str) -> np.ndarray:
     return guards.marked(store.kept("embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
 
 
-def accuracy(study: Settings, what: str, model: torch.nn.Module, weights: str, split: str) -> float:
-    """Accuracy of ProtoPNet or Soft-CAM with these weights (their checksum) on a split, a fraction."""
-    pictures = study.splits[split]
-
-    def compute():
-        found = measures.accuracy(pictures.labels, training.predictions(model, pictures))
-        return {"accuracy": torch.tensor(found, dtype=torch.float64)}
-    key = inputs(study, what=what, weights=weights, pictures=content(pictures), size=study.data.size,
-                 normalisation=study.normalisation)
-    return store.kept("accuracy", key, compute).tensors["accuracy"].item()
-
-
 # The other systems
 
 
@@ -201,16 +189,18 @@ def trained_protopnet(study: Settings) -> ProtoPNet:
     return ready(net)
 
 
-def patch_embeddings(study: Settings, split: str) -> np.ndarray:
-    """What ProtoPNet's prototypes are compared with: a split's mean patches, (n, 128)."""
+def protopnet_reading(study: Settings, split: str) -> tuple[np.ndarray, torch.Tensor]:
+    """What ProtoPNet's prototypes are compared with, a split's mean patches (n, 128), and what it predicts (n,)."""
     pictures = study.splits[split]
 
     def compute():
         chunks = torch.arange(len(pictures)).split(2 * BATCH)
-        return {"Z": torch.cat([study.protopnet.embed(pictures.batch(i)).cpu() for i in chunks])}
+        Z, predicted = zip(*(study.protopnet.read(pictures.batch(i)) for i in chunks), strict=True)
+        return {"Z": torch.cat(Z).cpu(), "predicted": torch.cat(predicted).cpu()}
     key = inputs(study, "protopnet", pictures=content(pictures), size=study.data.size,
                  normalisation=study.normalisation)
-    return guards.marked(store.kept("patch-embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
+    kept = store.kept("patch-embeddings", key, compute).tensors
+    return guards.marked(kept["Z"].numpy(), pictures.split), kept["predicted"]
 
 
 def softcam(study: Settings, l1: float, l2: float, epochs: int) -> tuple[SoftCAM, dict]:
@@ -225,3 +215,15 @@ def softcam(study: Settings, l1: float, l2: float, epochs: int) -> tuple[SoftCAM
     tensors, manifest = store.kept("softcam", key, compute)
     soft.load_difference(tensors)
     return ready(soft), manifest
+
+
+def softcam_accuracy(study: Settings, split: str, l1: float, l2: float) -> float:
+    """Accuracy of the fine-tuned Soft-CAM on a split, a fraction."""
+    (soft, manifest), pictures = study.finetuned(l1, l2), study.splits[split]
+
+    def compute():
+        found = measures.accuracy(pictures.labels, training.predictions(soft, pictures))
+        return {"accuracy": torch.tensor(found, dtype=torch.float64)}
+    key = inputs(study, weights=manifest["sha256"], pictures=content(pictures), size=study.data.size,
+                 normalisation=study.normalisation)
+    return store.kept("accuracy", key, compute).tensors["accuracy"].item()

@@ -10,7 +10,7 @@ from numbers import Integral
 import numpy as np
 
 from paperlib.datasets import load as data
-from paperlib.networks import training
+from paperlib.networks import architectures, training
 from paperlib.networks.protopnet import SCHEDULES, Schedule
 from paperlib.runs import profiles
 
@@ -59,6 +59,11 @@ class Settings:
     def k(self) -> int:
         """K/C, the number of prototypes per class."""
         return self.prototypes_per_class or PROTOTYPES_PER_CLASS[self.dataset]
+
+    @property
+    def network(self) -> str:
+        """The backbone's name in words."""
+        return architectures.in_words(self.backbone)
 
     @cached_property
     def recipe(self) -> training.Recipe:

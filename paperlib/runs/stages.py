@@ -1,6 +1,7 @@
 """The stages of a headless run: what is computed of a study before the notebooks show it, and in which order."""
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 
 import torch
@@ -9,8 +10,8 @@ from paperlib.runs import results, shipped, store
 from paperlib.runs.settings import Settings
 
 # The stages, and what each needs first.
-STAGES = {"network": (), "prototypes": ("network",), "readings": ("prototypes",), "kmex": ("readings",),
-          "protopnet": ("network",), "softcam": ("network",)}
+STAGES = {"network": (), "embeddings": ("network",), "prototypes": ("network",), "readings": ("prototypes",),
+          "kmex": ("embeddings",), "protopnet": ("network",), "softcam": ("network",)}
 
 
 def compute(study: Settings, stage: str) -> None:
@@ -22,8 +23,10 @@ def compute(study: Settings, stage: str) -> None:
 
 
 def computed(study: Settings, stage: str) -> bool:
-    """True if `compute` has nothing left to do."""
-    return (stage == "network" and results.shipped_cnn(study) is not None) or store.has("stage", _key(study, stage))
+    """True if `compute` has nothing left to do. What is wrong with a network that ships is for `compute` to say."""
+    with warnings.catch_warnings(action="ignore"):
+        shipped_one = stage == "network" and results.shipped_cnn(study) is not None
+        return shipped_one or store.has("stage", _key(study, stage))
 
 
 def _key(study, stage):
@@ -33,14 +36,18 @@ def _key(study, stage):
 
 def cost(study: Settings, stage: str) -> float:
     """Roughly the seconds that a stage takes on one core, to tell how far a run has come."""
-    passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "kmex": 0.3,
-              "protopnet": 1 if shipped.stamp(study) else 3 * study.schedule.epochs, "softcam": 3}[stage]
+    passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "embeddings": 1,
+              "kmex": 0.3, "protopnet": 1 if shipped.stamp(study) else 3 * study.schedule.epochs, "softcam": 3}[stage]
     return 1 + 2e-3 * passes * len(study.data.train) * (study.data.size / 96) ** 2
+
+
+def _embeddings(study):
+    for split in study.splits:
+        study.embeddings(split)
 
 
 def _readings(study):
     for split in study.splits:
-        study.embeddings(split)
         study.evaluate(1, split)
 
 
@@ -50,8 +57,8 @@ def _kmex(study):
 
 
 def _protopnet(study):
-    study.protopnet_manifest  # noqa: B018 - asking for it makes it
-    study.patch_embeddings("train")
+    study.protopnet  # noqa: B018 - asking for it makes it
+    study.protopnet_manifest  # noqa: B018
 
 
 def _softcam(study):
@@ -59,5 +66,5 @@ def _softcam(study):
         study.softcam_accuracy(split)
 
 
-COMPUTE = {"network": results.checkpoint, "prototypes": lambda study: study.explainers(), "readings": _readings,
-           "kmex": _kmex, "protopnet": _protopnet, "softcam": _softcam}
+COMPUTE = {"network": results.checkpoint, "embeddings": _embeddings, "prototypes": lambda study: study.explainers(),
+           "readings": _readings, "kmex": _kmex, "protopnet": _protopnet, "softcam": _softcam}

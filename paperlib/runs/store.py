@@ -38,13 +38,16 @@ MADE_BY = {
     "softcam": ("networks.softcam", "networks.training", *SEEN),
     "embeddings": SEEN,
     "patch-embeddings": ("networks.protopnet", *SEEN),
-    "accuracy": ("networks.training", "networks.protopnet", "networks.softcam", "measures", *SEEN),
+    "accuracy": ("networks.training", "networks.softcam", "measures", *SEEN),
     "kmex": ("kmex", *SEEN),  # it computes the embeddings that it is fitted on
     "explainer": ("concepts", *SEEN),
+    "shard": ("concepts", *SEEN),
     "evaluation": ("concepts", *SEEN),
     "comparison": ("concepts", *SEEN),
     "contest": ("comparison.contest", *SEEN),
+    "projection": ("figures.paper", *SEEN),
     "stage": ("runs.stages", *CALLERS),
+    "share": ("runs.shares", *CALLERS),
 }
 
 
@@ -109,13 +112,14 @@ def address(kind: str, inputs: Mapping) -> Path:
 
     Raises TypeError for inputs that are not plain values: a shortened text of an array would not tell two apart.
     """
-    text = json.dumps([kind, inputs, code(kind), _libraries()], sort_keys=True)
+    text = json.dumps([kind, inputs, code(kind), libraries()], sort_keys=True)
     words = "-".join(str(inputs[key]) for key in ("dataset", "backbone") if key in inputs)
     readable = re.sub(r"[^\w.-]+", "_", f"{kind}-{words}")[-60:].strip("-_")
     return folder() / f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.safetensors"
 
 
-def _libraries() -> dict[str, str]:
+def libraries() -> dict[str, str]:
+    """Versions of this package and of the libraries that results depend on."""
     return {name: version for name, version in files.versions().items() if name not in ("python", "umap-learn")}
 
 
@@ -202,6 +206,14 @@ def entries() -> list[Entry]:
 
 def remove(entry: Entry) -> None:
     """Delete a result, its manifest and its lock."""
-    for suffix in (".safetensors", ".json", ".lock"):
-        entry.path.with_suffix(suffix).unlink(missing_ok=True)
-    entry.path.unlink(missing_ok=True)
+    _unlink(entry.path)
+
+
+def forget(kind: str, inputs: Mapping) -> None:
+    """Delete a result that is of no more use, if it is kept."""
+    _unlink(address(kind, inputs))
+
+
+def _unlink(path: Path) -> None:
+    for name in (path, *(path.with_suffix(suffix) for suffix in (".safetensors", ".json", ".lock"))):
+        name.unlink(missing_ok=True)

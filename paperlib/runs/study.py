@@ -121,14 +121,13 @@ class Study(Settings):
     @cached_property
     def protopnet_manifest(self) -> dict:
         """Its manifest: what it started from, its training, versions; and the accuracy on each split."""
-        manifest = results.protopnet(self).manifest
-        return {**manifest, "accuracy": {
-            split: results.accuracy(self, "protopnet", self.protopnet, manifest["sha256"], split)
-            for split in self.splits}}
+        accuracy = {split: measures.accuracy(pictures.labels, results.protopnet_reading(self, split)[1])
+                    for split, pictures in self.splits.items()}
+        return {**results.protopnet(self).manifest, "accuracy": accuracy}
 
     def patch_embeddings(self, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
         """(Z, y): what ProtoPNet's prototypes are compared with, a split's mean patches, (n, 128), and its labels."""
-        return results.patch_embeddings(self, split), self.splits[split].labels.numpy()
+        return results.protopnet_reading(self, split)[0], self.splits[split].labels.numpy()
 
     @cached_property
     def softcam(self) -> SoftCAM:
@@ -141,8 +140,7 @@ class Study(Settings):
 
     def softcam_accuracy(self, split: str = "test", l1: float = SOFTCAM_L1, l2: float = 0.0) -> float:
         """The accuracy of `finetuned` on a split, a fraction."""
-        soft, manifest = self.finetuned(l1, l2)
-        return results.accuracy(self, "softcam", soft, manifest["sha256"], split)
+        return results.softcam_accuracy(self, split, l1, l2)
 
     # Prototypes and what they say
 
@@ -162,8 +160,14 @@ class Study(Settings):
         """
         return explanations.explainers(self, [{"depth": depth, **choices}])[0]
 
-    def explainers(self, **choices) -> list[ConceptExplainer]:
-        """B4, B34 and B234, in the order in which attribution goes upstream (page 5)."""
+    def explainers(self, scheduler: str = "", **choices) -> list[ConceptExplainer]:
+        """B4, B34 and B234, in the order in which attribution goes upstream (page 5).
+
+        scheduler: the address of a Dask scheduler whose workers fit the classes: see `runs.shards`.
+        """
+        if scheduler:
+            from paperlib.runs import shards  # here, for with it comes Dask
+            return shards.explainers(self, self._depths(choices), scheduler)
         return explanations.explainers(self, self._depths(choices))
 
     def _depths(self, choices):
@@ -227,6 +231,10 @@ class Study(Settings):
         return explanations.patches(self, net.prototype_labels_, net.sources_, tuple(net.map_size_.tolist()), c)
 
     # A headless run
+
+    def needs(self, stage: str) -> list[tuple[Study, str]]:
+        """The (study, stage) pairs that a stage of STAGES needs first."""
+        return [(self, each) for each in STAGES[stage]]
 
     def compute(self, stage: str) -> None:
         """Compute and keep what a stage of STAGES stands for, if it is not kept yet."""

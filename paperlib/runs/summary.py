@@ -35,6 +35,10 @@ class Teller:
         self.last, words = elapsed, f"{share:.0%} done" + (f", {duration(left)} left" if share > 0.05 else "")
         print(f"\r{words:<40}" if self.in_place else words, end="" if self.in_place else "\n", flush=True)
 
+    def heard(self, _: str, share: float) -> None:
+        """What a bar tells, whose share is of all work: see `progress.heard_by`."""
+        self.share(share, (time.perf_counter() - self.start) * (1 - share) / share if share else float("inf"))
+
     def remember_memory(self, elapsed: float) -> None:
         """The most memory so far. To look costs time, so that one look is far from the next."""
         if elapsed > self.look:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paperlib.datasets import files
 from paperlib.measures import TABLE1, TABLE2, over_runs
+from paperlib.networks.architectures import in_words
 from paperlib.runs import claims, quantities
 
 Records = list[tuple[str, dict]]  # the file's name, and {"numbers", "settings", ...}
@@ -204,5 +205,5 @@ def conditions(settings: dict) -> str:
     many = f"{settings['n_init']} start{'s' * (settings['n_init'] != 1)} of k-means on the cells"
     start = "random weights" if settings["weights"] == "none" else f"{settings['weights']} weights"
     return (f"{settings['classes']} classes, {settings['train']} + {settings['test']} pictures, {settings['size']} px, "
-            f"{settings['backbone'].split(':')[-1]} from {start}, {settings['epochs']} epochs, "
+            f"{in_words(settings['backbone'])} from {start}, {settings['epochs']} epochs, "
             f"{settings['prototypes_per_class']} prototypes per class, {many}")

@@ -12,8 +12,8 @@ from paperlib.comparison import contest, scores, truth
 from paperlib.datasets import birds
 from paperlib.runs.study import Study
 
-BIRDS = Study(dataset="sparrows", size=96, train_per_class=6, test_per_class=2, epochs=1, n_init=1,
-              prototypes_per_class=2)
+BIRDS = Study(dataset="sparrows", backbone="resnet18_x0_25", size=96, train_per_class=6, test_per_class=2, epochs=1,
+              n_init=1, prototypes_per_class=2)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_other_constants_and_another_softcam_are_another_contest(study, few, mon
 
 
 def test_pictures_without_truth_get_the_scores_that_need_none(monkeypatch):
-    study = Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, n_init=1, prototypes_per_class=2)
+    study = replace(BIRDS, dataset="digits", size=0)
     only(monkeypatch, "B4", "edges")
     todo = contest.task(study, 1, most=4, only_correct=False)
     assert todo.object is None and todo.parts is None and contest.true_boxes(study, todo) is None

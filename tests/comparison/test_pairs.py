@@ -11,6 +11,7 @@ from paperlib.comparison.pairs import (
     connectedness,
     contrast,
     correlation,
+    counterparts,
     framed,
     holm,
     map_agreement,
@@ -153,6 +154,16 @@ def test_prototype_shift_knows_no_order_and_needs_two():
             prototype_shift(P, P, labels)
     with pytest.raises(ValueError, match="class 0 needs two or more different"):
         prototype_shift(P * 0, P, [0, 0, 0, 0])
+
+
+def test_counterparts_find_each_prototype_again_among_its_class():
+    P = np.random.default_rng(0).normal(size=(6, 3))
+    order = [2, 0, 1, 5, 4, 3]  # within the two classes
+    labels = [0, 0, 0, 1, 1, 1]
+    assert counterparts(P, torch.tensor(P[order]) + 1e-3, labels).tolist() == order
+    assert sorted(counterparts(P, P[::-1], labels)[:3]) == [0, 1, 2]  # one of another class, however near, is none
+    with pytest.raises(ValueError, match="do not fit one another"):
+        counterparts(P, P[:4], labels)
 
 
 def test_correlation_and_contrast_of_maps():

@@ -85,6 +85,17 @@ def test_options_are_dots_on_shared_ranges(joined):
     assert (left.containers[0].lines[0].get_linestyle() == "-") == joined
 
 
+def test_curves_have_a_panel_each_their_intervals_and_a_dashed_model():
+    panels = {"accuracy": {"B4": {5: (90.0, 80.0, 95.0), 10: 92.0}}, "seconds": {"B4": {1: 1.0, 2: 2.0}}}
+    figure = figures.curves(panels, dict.fromkeys(panels, "x"), dict.fromkeys(panels, "y"),
+                            {"seconds": {"B4": {1: 1.5, 2: 2.5}}}, powers=True)
+    first, second = figure.axes
+    assert first.get_lines()[0].get_ydata().tolist() == [90.0, 92.0]
+    assert [[5, 80], [5, 95]] in [segment.tolist() for each in first.collections for segment in each.get_segments()]
+    assert second.get_lines()[-1].get_linestyle() == "--" and list(second.get_lines()[-1].get_ydata()) == [1.5, 2.5]
+    assert second.get_yscale() == "log" and [each.get_text() for each in second.get_xticklabels()] == ["1", "2"]
+
+
 def test_ladder_has_a_column_of_two_maps_for_each_option():
     picture = np.zeros((3, 8, 8), dtype=np.uint8)
     column = {"name": "1", "predicted": np.array([[4, 4], [5, 5]]), "everyone": np.array([[0, 4], [9, 7]]),
@@ -188,6 +199,34 @@ def test_maps_beside_a_picture_share_a_scale_about_zero_or_about_their_means(cen
     assert [axis.get_xlabel() for axis in axes[1:3]] == ["mean -1.00", "mean 0.50"]
     assert all(axis.images[1].get_clim() == (-limit, limit) for axis in axes[1:3])
     assert axes[1].images[1].get_array().tolist()[0][0] == first
+    *_, shown, bar = figures.beside(np.zeros((3, 4, 4), dtype=np.uint8), maps, "logits", centred, limit=1).axes
+    assert shown.images[1].get_clim() == (-1, 1) and shown.images[1].colorbar.extend == "both"
+
+
+def test_panel_of_many_methods_stands_in_bands():
+    pictures, maps = [np.zeros((3, 4, 4), dtype=np.uint8)] * 2, {f"m, {i}": [np.eye(2)] * 2 for i in range(9)}
+    axes = figures.panel(pictures, maps, ["a", "b"]).axes
+    drawn = [axis for axis in axes[:-1] if axis.axison]
+    assert len(drawn) == 2 * (6 + 5) and len(axes) == 4 * 6 + 1, "a picture and five methods, a picture and four"
+    assert [axis.get_title() for axis in drawn if axis.get_title()] == [f"m\n{i}" for i in range(9)]
+
+
+def test_neighbours_differ_in_hue_and_a_number_stays_in_the_frame():
+    from colorsys import rgb_to_hls
+
+    from paperlib.figures.paper import _beside, distinct
+    hues = [rgb_to_hls(*colour)[0] for colour in distinct(20)]
+    assert all(min(abs(a - b), 1 - abs(a - b)) > 0.04 for a, b in zip(hues, hues[1:], strict=False))
+    assert len(set(distinct(20))) == 20
+    axis = plt.figure().add_subplot()
+    points = np.array([[0.0, 0], [1, 1], [1, 0]])
+    _beside(axis, points, points)
+    assert all(-0.02 <= at <= 1.02 for text in axis.texts for at in text.xyann)
+
+
+def test_no_minus_before_a_zero():
+    row = {word: {"difference": gap, "limit": 0.1, "p": 0.5} for word, gap in {"s": -0.001, "t": -0.2}.items()}
+    assert drawn_texts(figures.differences({"B4": {"a": row}}, ["s", "t"]).axes[0]) == ["0.00", "-0.20"]
 
 
 def test_plane_has_a_panel_for_each_classifier_on_one_scale():

@@ -18,7 +18,8 @@ def no_open_figures():
 
 @pytest.fixture(scope="module")
 def study():
-    return Study("digits", train_per_class=8, test_per_class=3, epochs=1, prototypes_per_class=2, n_init=1)
+    return Study("digits", backbone="resnet18_x0_25", train_per_class=8, test_per_class=3, epochs=1,
+                 prototypes_per_class=2, n_init=1)
 
 
 def test_explain_gives_the_maps_of_each_depth(study):

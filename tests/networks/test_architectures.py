@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from paperlib.backbone import StructureError
-from paperlib.networks.architectures import build
+from paperlib.networks.architectures import build, in_words
 
 OWN = '''
 import torch
@@ -97,6 +97,13 @@ def test_narrow_resnet_has_its_share_of_channels_its_padding_and_theorem_1(name,
     assert all(m.padding_mode == (padding if m.padding != (0, 0) else "zeros") for m in convolutions)
     evidence = h[-1].flatten(2).transpose(1, 2) @ net.C
     torch.testing.assert_close(evidence.mean(1), net(x), atol=1e-5, rtol=1e-4)
+
+
+def test_names_for_readers():
+    names = ("resnet18_x0_25_replicate", "resnet34_x0_5", "resnet18_x0_75", "resnet34", "my/nets.py:small")
+    assert [in_words(name) for name in names] == [
+        "ResNet18, a quarter of the channels", "ResNet34, half of the channels", "ResNet18, 75% of the channels",
+        "resnet34", "small"]
 
 
 def test_narrow_resnet_has_no_imagenet_weights():

@@ -288,6 +288,14 @@ def test_embed_is_the_mean_patch_or_the_one_nearest_to_a_prototype():
         torch.testing.assert_close(nearest[i], rows[int(np.argmin(d))])
 
 
+def test_read_is_embed_and_the_forward_pass_in_one():
+    net, asked = model(), pictures()
+    x = asked.batch(range(6))
+    Z, predicted = net.train().read(x)
+    torch.testing.assert_close(Z, net.embed(x))
+    assert torch.equal(predicted, net.eval()(x).argmax(1)) and not Z.requires_grad
+
+
 def test_table_1_takes_its_prototypes():
     net, asked = model(), pictures()
     train(net, asked, SHORT, progress=False)

@@ -191,6 +191,11 @@ def test_any_data_set_that_the_run_has(ledger):
     assert [each.verdict for each in claims.judge([claim], {})] == ["not measured in this run"]
 
 
+def test_a_zero_is_a_zero():
+    sentence = "{a:.0e}, {b:.0e}, {c:+.1f}, {d:.0%}"
+    assert quantities.fill(sentence, {"a": 0.0, "b": 2e-7, "c": -0.01, "d": -0.001}) == "0, 2e-07, 0.0, 0 %"
+
+
 def test_pointers_and_formulas():
     found = run(runs=[{"a.b": 1.0}, {"a.b": 3}], low=[0.5, 0.2, 0.7], **{"eq. 4": {"x": -0.04}})
     names = quantities.values({"all": "table2_birds:runs.*.a.b", "one": "table2_birds.json:runs.1.a.b",

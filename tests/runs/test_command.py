@@ -191,7 +191,7 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
                        "compute": compute, "data": property(lambda _: SimpleNamespace(fingerprint="x")),
                        "settings": lambda _: {"checkpoint": "x"}}.items():
         monkeypatch.setattr(f"paperlib.runs.study.Study.{name}", what)
-    words = "'study.explain study.evaluate study.kmex study.protopnet study.softcam'"
+    words = "'study.explain study.evaluate study.embeddings study.kmex study.protopnet study.softcam'"
     write(folder, "01_second", f"\n# %%\nn_runs = len\nn_runs(settings)\n{words}\n", STUDY)
     write(folder, "10_third", "\n# %%\n'study.kmex'\n", STUDY)
     options = ["--jobs", "3", "--threads", "2", "--scheduler", "tcp://x"]
@@ -205,8 +205,7 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
     assert "\njob " in run.said.out.split("\n[")[-1] and not (run.out / "report.md").exists()
     asked.clear()
     assert run("--only", "10", "--again") == 0
-    assert asked == [("digits", 0, "network"), ("digits", 0, "prototypes"), ("digits", 0, "readings"),
-                     ("digits", 0, "kmex")]
+    assert asked == [("digits", 0, "network"), ("digits", 0, "embeddings"), ("digits", 0, "kmex")]
 
 
 def test_predictions_by_file_name_for_a_folder_of_ones_own(run, folder, here, tmp_path, monkeypatch):

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from random import Random
 from time import perf_counter, sleep
 
 import pytest
@@ -34,6 +35,9 @@ class Pretended:
     def _path(self, stage: str) -> Path:
         return Path(self.folder, f"{self.dataset}{self.seed}-{stage}")
 
+    def needs(self, stage: str) -> list:
+        return [(self, each) for each in self.STAGES[stage]]
+
     def computed(self, stage: str) -> bool:
         return self._path(stage).exists()
 
@@ -43,6 +47,19 @@ class Pretended:
 
     def cost(self, stage: str) -> float:
         return {"network": 10.0, "prototypes": 2.0, "kmex": 1.0}[stage]
+
+
+@dataclass(frozen=True)
+class Drawn(Pretended):
+    """A study whose stages draw numbers: by its seed, and by the number of threads, as sums in floating point do."""
+
+    def _path(self, stage: str) -> Path:
+        return Path(os.environ["PAPERLIB_CACHE"], f"{self.seed}-{stage}")
+
+    def compute(self, stage: str) -> None:
+        before = [self._path(need).read_text() for need in self.STAGES[stage]]
+        drawn = Random(f"{self.seed} {stage} {before} {os.environ['OMP_NUM_THREADS']}").random()
+        self._path(stage).write_text(str(drawn))
 
 
 def nothing():
@@ -98,11 +115,11 @@ def test_how_many(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """The address of a scheduler with two processes, which have imported what a study needs."""
+    """The address of a scheduler with two processes."""
     import dask
     from distributed import LocalCluster
     with dask.config.set(jobs.SETTINGS), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "READY", "paperlib.runs.study")
+        patch.setattr(kernels, "READY", "distributed.nanny")  # these jobs need no more
         kernels.start(1)
         with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
                           memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
@@ -166,27 +183,19 @@ def test_jobs_that_need_one_another_are_refused(scheduler):
 
 
 def test_results_depend_neither_on_the_number_of_jobs_nor_on_the_order(scheduler, tmp_path, monkeypatch):
-    import numpy as np
-    import small
-
-    from paperlib.runs.study import Study
-    runs = Study(dataset="digits", train_per_class=4, test_per_class=1, epochs=1, size=32, prototypes_per_class=2,
-                 backbone=f"{small.__file__}:tiny", blocks="one,two,three,four", classifier="fc").runs(2)
-    found = {}
-    for name in ("two at a time", "the last first, here"):
-        monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / name))
-        studies = [replace(study) for study in runs]
-        graph = jobs.graph([(notebook("00"), [(study, "network") for study in studies])])
-        assert len(graph) == 3
-        if name == "two at a time":
-            assert not any(done.error for done in jobs.run(graph, scheduler=scheduler))
-        else:
-            assert not any(jobs.do(job).error for job in list(graph.values())[::-1])
-        assert all(study.computed("network") for study in studies), "what is done is not done again"
-        found[name] = [study.trained.C.cpu().numpy() for study in studies]
-    for one, other in zip(*found.values(), strict=True):
-        assert np.array_equal(one, other)
-    assert not np.array_equal(*found["two at a time"]), "another seed, another network"
+    runs, found = [Drawn("", seed=seed) for seed in (0, 1)], {}
+    for name, order in {"two at a time": [], "another order, here": [0, 3, 4, 1, 2, 5, 6]}.items():
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / name))  # which jobs are told
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        graph = jobs.graph([(notebook("00"), [(study, "kmex") for study in runs])])
+        assert len(graph) == 7
+        here = [jobs.do(list(graph.values())[i]) for i in order]
+        assert not any(done.error for done in here or jobs.run(graph, scheduler=scheduler))
+        assert list(jobs.graph([(notebook("00"), [(study, "kmex") for study in runs])])) == ["00"], "none is done twice"
+        found[name] = [study._path(stage).read_text() for study in runs for stage in study.STAGES]
+    one, other = found.values()
+    assert one == other and len(set(one)) == 6, "another seed, other results"
 
 
 def test_scheduler_that_is_not_there(monkeypatch):
@@ -215,9 +224,10 @@ SCRIPT = """
 import signal, sys
 sys.path[:0] = {paths!r}
 from test_jobs import Pretended, lasting
-from paperlib.runs import jobs
+from paperlib.runs import jobs, kernels
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
+    kernels.READY = "distributed.nanny"
     study = Pretended({folder!r})
     graph = jobs.graph([(jobs.Job("01", "01", (), 1.0, lasting), [(study, "kmex")])])
     try:

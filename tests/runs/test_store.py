@@ -17,8 +17,8 @@ from paperlib.datasets import files
 from paperlib.runs import store
 from paperlib.runs.study import STAGES, Study
 
-TINY = Study(dataset="digits", train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2,
-             protopnet_epochs=1)
+TINY = Study(dataset="digits", backbone="resnet18_x0_25", train_per_class=8, test_per_class=4, epochs=1, n_init=1,
+             prototypes_per_class=2, protopnet_epochs=1)
 
 
 def keep(value: float = 1.0, kind: str = "kmex", calls: list | None = None, **inputs):
@@ -56,7 +56,7 @@ def test_kept_once_with_a_manifest_that_says_what_made_it(fresh_cache):
 def test_changed_code_is_computed_anew(fresh_cache, edited):
     """With eq. 8's weight changed, prototypes are not those of before; embeddings, which do not pass there, are."""
     before = {kind: store.address(kind, {}) for kind in store.MADE_BY}
-    edited("concepts", '"inv_dim": lambda D: 1 / D', '"inv_dim": lambda D: 2 / D')
+    edited("composite", '"inv_dim": lambda D: 1 / D', '"inv_dim": lambda D: 2 / D')
     changed = {kind for kind in store.MADE_BY if store.address(kind, {}) != before[kind]}
     assert {"explainer", "evaluation", "comparison", "contest", "stage"} <= changed
     assert not {"embeddings", "drawn", "checkpoint"} & changed
@@ -64,7 +64,8 @@ def test_changed_code_is_computed_anew(fresh_cache, edited):
 
 @pytest.mark.parametrize("module, kinds", [
     ("networks.training", {"checkpoint", "protopnet", "softcam"}), ("backbone", {"embeddings", "explainer"}),
-    ("guards", {"explainer", "kmex"}), ("runs.results", set(store.MADE_BY)), ("measures", {"accuracy"})])
+    ("guards", {"explainer", "kmex"}), ("runs.results", set(store.MADE_BY)), ("measures", {"accuracy"}),
+    ("clustering", {"explainer", "kmex", "stage"})])
 def test_each_kind_follows_the_modules_it_reaches(fresh_cache, edited, module, kinds):
     before = {kind: store.address(kind, {}) for kind in kinds}
     edited(module, "from __future__", "# changed\nfrom __future__")
@@ -107,7 +108,7 @@ def test_no_kind_runs_code_that_its_key_lacks(fresh_cache):
         study.compare({"B4": {"depth": 1}}, 1)
     # These hand on what was asked for, which the inputs hold, and keep what came out.
     settings = {"runs.study", "runs.settings", "runs.store", "runs.stages", "datasets.files", "progress"}
-    assert set(entered) == set(store.MADE_BY) - {"contest"}
+    assert set(entered) == set(store.MADE_BY) - {"contest", "projection", "shard", "share"}
     for kind, names in entered.items():
         known = {*store.CALLERS, *(name for start in store.MADE_BY[kind] for name in store.reached(start))}
         assert names - known - settings == set(), kind

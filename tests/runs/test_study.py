@@ -18,7 +18,8 @@ from paperlib.networks import architectures, training
 from paperlib.runs import store, study
 from paperlib.runs.study import Study, n_runs, open_studies
 
-TINY = Study(dataset="digits", train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2)
+TINY = Study(dataset="digits", backbone="resnet18_x0_25", train_per_class=8, test_per_class=4, epochs=1, n_init=1,
+             prototypes_per_class=2)
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +193,8 @@ def test_training_that_was_stopped_while_it_was_measured_is_not_lost(fresh_cache
 def test_manifest_says_what_made_the_checkpoint(tiny):
     manifest = tiny.manifest
     assert manifest["kind"] == "checkpoint" and manifest["versions"] == files.versions()
-    for name, value in {"dataset": "digits", "backbone": "resnet18", "weights": "none", "seed": 0, "size": 32,
-                        "classes": 10, "recipe": asdict(tiny.recipe)}.items():
+    for name, value in {"dataset": "digits", "backbone": "resnet18_x0_25", "weights": "none", "seed": 0,
+                        "size": 32, "classes": 10, "recipe": asdict(tiny.recipe)}.items():
         assert manifest["inputs"][name] == value
     assert manifest["training"]["recipe"]["epochs"] == 1 and manifest["training"]["pictures"] == 80
     assert set(manifest["accuracy"]) == {"train", "test"}
@@ -263,7 +264,7 @@ def test_embeddings_are_cached_and_those_of_the_network(tiny, computed):
     for split, n in {"train": 80, "test": 40}.items():
         Z, y = tiny.embeddings(split)
         pictures = getattr(tiny.data, split)
-        assert Z.shape == (n, 512) and Z.dtype == np.float32 and np.array_equal(y, pictures.labels)
+        assert Z.shape == (n, 128) and Z.dtype == np.float32 and np.array_equal(y, pictures.labels)
         expected = tiny.trained.embed(pictures.batch(range(n)))
         np.testing.assert_allclose(Z, expected, atol=1e-5, rtol=1e-5)
         assert np.array_equal(again(tiny).embeddings(split)[0], Z)
@@ -397,7 +398,8 @@ def test_settings_are_plain_and_name_no_folder(tiny, tmp_path):
     assert json.loads(json.dumps(settings)) == settings
     assert str(tmp_path) not in json.dumps(settings) and "/" not in settings["data_root"]
     for name, value in {"dataset": "digits", "title": "digits", "classes": 10, "train": 80, "test": 40, "size": 32,
-                        "epochs": 1, "prototypes_per_class": 2, "data_root": "sets", "backbone": "resnet18"}.items():
+                        "epochs": 1, "prototypes_per_class": 2, "data_root": "sets",
+                        "backbone": "resnet18_x0_25"}.items():
         assert settings[name] == value
     assert settings["checkpoint"] == tiny.manifest["sha256"][:16]
 

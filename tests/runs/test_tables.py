@@ -24,7 +24,8 @@ def test_readmes_snippet_runs(monkeypatch, tmp_path):
 
     def tiny(profile, dataset):
         assert (profile, dataset) == ("quick", "birds")
-        return Study(dataset="digits", train_per_class=6, test_per_class=2, epochs=1, prototypes_per_class=2, n_init=1)
+        return Study(dataset="digits", backbone="resnet18_x0_25", train_per_class=6, test_per_class=2, epochs=1,
+                     prototypes_per_class=2, n_init=1)
     monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path))
     monkeypatch.setattr(Study, "of_profile", tiny, raising=False)
     found = {}

@@ -1,0 +1,300 @@
+"""k-means for one class's rows of eq. 8: all restarts share each pass over the rows, most passes in few dimensions."""
+from __future__ import annotations
+
+from functools import cache
+from numbers import Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.metrics import euclidean_distances
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
+
+from paperlib.guards import check_count
+
+AUTO = 48  # dimensions of the projection; it pays where rows are more, and wider, than twice as many
+SAMPLE = 1024  # rows from which the projection is found
+FINALISTS = 2  # restarts that are finished in all dimensions
+CACHED = 2**19  # bytes of a chunk of rows and its distances, so that they stay in a core's own cache
+
+
+class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """k-means with many restarts for little more than the price of one; to be used as scikit-learn's KMeans.
+
+    n_clusters    K, or K/C for the rows of one class
+    n_init        restarts: all are seeded by greedy k-means++, and run together
+    tol           a restart ends when its centres' squared moves add up to at most this share of a feature's variance
+    max_iter      passes of a restart over the rows, at most; and as many again for the two best in all dimensions
+    random_state  seed; with equal seeds, more restarts add to the first ones
+    projection    dimensions in which the restarts run before the two best are finished in all: at most the rows' own;
+                  "auto" for 48 where rows are wider and more than 96, None for all dimensions from the first
+
+    After fit: cluster_centers_ (K, D) of the rows' type, labels_ (m,), inertia_, n_iter_, n_features_in_. Results are
+    equal on any number of threads. Rows (m, D), C-contiguous, are neither copied nor changed: with a projection, fit
+    takes about 100 numbers a row beside them.
+    """
+
+    def __init__(self, n_clusters=8, *, n_init=10, tol=1e-4, max_iter=300, random_state=None, projection="auto"):
+        self.n_clusters = n_clusters
+        self.n_init = n_init
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.projection = projection
+
+    def fit(self, X, y=None):
+        """Cluster the rows X (m, D). Raises ValueError for NaN, fewer different rows than clusters, or a parameter."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
+        self._check_params(X)
+        # One thread: on small data a team of threads costs more than it saves; and BLAS adds in another order with two.
+        with _threads().limit(limits=1, user_api="blas"):
+            self._fit(X)
+        return self
+
+    def _fit(self, X):
+        rng = check_random_state(self.random_state)
+        seeds, rows = rng.randint(2**31 - 1, size=self.n_init), Rows(X, X.mean(axis=0, dtype=np.float64))
+        centres, self.n_iter_ = np.zeros((1, X.shape[1])), 1  # one cluster: the mean, about which the rows are
+        if self.n_clusters > 1:
+            centres, self.n_iter_ = self._restarts(rows, seeds, rng)
+        self.cluster_centers_ = (centres + rows.shift).astype(X.dtype)
+        self.labels_, self.inertia_ = nearest(X, self.cluster_centers_)
+
+    def _restarts(self, rows, seeds, rng):
+        """The best restart's centres (K, D) about the rows' mean, and how many passes it took."""
+        m, D = rows.X.shape
+        stop = {"threshold": self.tol * rows.squares().mean(dtype=np.float64) / D, "max_iter": self.max_iter}
+        draws = self.n_clusters, 2 + int(np.log(self.n_clusters))  # as many trials as scikit-learn's
+        uniform = np.stack([np.random.RandomState(seed).random_sample(draws) for seed in seeds])
+        widths = {"auto": AUTO if min(m, D) > 2 * AUTO else D, None: D}
+        few = rows.project(widths.get(self.projection, self.projection), rng)
+        centres, gain, steps = lloyd(few, plus_plus(few, uniform), **stop)
+        if few is not rows:
+            lifted, gain = means(few, centres, rows)
+            last = gain.argsort(kind="stable")[::-1][:FINALISTS]
+            centres, gain, more = lloyd(rows, lifted[last], **stop)
+            steps = steps[last] + more
+        return centres[gain.argmax()], int(steps[gain.argmax()])
+
+    def predict(self, X):
+        """Number of the nearest centre of each row: (m, D) -> (m,)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
+        with _threads().limit(limits=1, user_api="blas"):
+            return nearest(X, self.cluster_centers_.astype(X.dtype))[0]
+
+    def transform(self, X):
+        """Distances of rows to centres: (m, D) -> (m, K)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return euclidean_distances(X, self.cluster_centers_.astype(X.dtype))
+
+    @property
+    def _n_features_out(self):
+        return len(self.cluster_centers_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _check_params(self, X):
+        for name in ("n_clusters", "n_init", "max_iter"):
+            check_count(name, getattr(self, name))
+        if isinstance(self.tol, bool) or not isinstance(self.tol, Real) or not self.tol >= 0:
+            raise ValueError(f"tol={self.tol!r} must be a number of at least 0.")
+        if self.projection not in ("auto", None):
+            check_count("projection", self.projection)
+            if self.projection > X.shape[1]:
+                raise ValueError(f"projection={self.projection} is wider than the rows, which have {X.shape[1]} "
+                                 f"dimensions: give at most as many, or None for no projection.")
+        if (different := count_different(X, self.n_clusters)) < self.n_clusters:
+            raise ValueError(f"n_samples={len(X)} of which {different} differ cannot give n_clusters={self.n_clusters} "
+                             f"clusters: lower n_clusters.")
+
+
+def count_different(rows, enough):
+    """How many of the rows (m, D) differ; it stops counting at `enough`."""
+    found, start, size = rows[:1], 0, enough
+    while start < len(rows) and len(found) < enough:
+        new = rows[start : start + size]
+        for known in found:
+            new = new[(new != known).any(axis=1)]
+        while len(new) and len(found) < enough:
+            found, new = np.concatenate([found, new[:1]]), new[(new != new[0]).any(axis=1)]
+        start, size = start + size, min(2 * size, SAMPLE)
+    return len(found)
+
+
+@cache
+def _threads():
+    return ThreadpoolController()  # finding the libraries takes a millisecond, so it is done once
+
+
+class Rows:
+    """Rows (m, D) about `shift` (D,), read in chunks with a last column of ones: so one product gives sums and counts.
+
+    shift None: X already is (m, D + 1) with its ones.
+    """
+
+    def __init__(self, X, shift=None):
+        self.X, self.shift = X, shift
+        self.width = X.shape[1] + (shift is not None)
+
+    def chunks(self, columns=0):
+        """(slice, (n, width)) of all rows; beside each row there is room in the cache for `columns` numbers."""
+        size = max(64, CACHED // (self.X.itemsize * (self.width + columns)))
+        if self.shift is not None:
+            shift, buffer = self.shift.astype(self.X.dtype), np.ones((min(size, len(self.X)), self.width), self.X.dtype)
+        for start in range(0, len(self.X), size):
+            some = slice(start, min(start + size, len(self.X)))
+            chunk = self.X[some]
+            if self.shift is not None:
+                np.subtract(chunk, shift, out=buffer[: len(chunk), :-1])
+                chunk = buffer[: len(chunk)]
+            yield some, chunk
+
+    def take(self, index):
+        """The rows of these numbers, (..., width)."""
+        chosen = self.X[index]
+        if self.shift is None:
+            return chosen
+        found = np.ones((*chosen.shape[:-1], self.width), chosen.dtype)
+        np.subtract(chosen, self.shift.astype(chosen.dtype), out=found[..., :-1])
+        return found
+
+    def squares(self):
+        """||x||^2 of each row, (m,)."""
+        found = np.empty(len(self.X), self.X.dtype)
+        for some, x in self.chunks():
+            found[some] = np.einsum("nd,nd->n", x[:, :-1], x[:, :-1])
+        return found
+
+    def project(self, width, rng):
+        """These rows in the `width` dimensions in which a sample of them varies most (Halko et al. 2011)."""
+        D = self.width - 1
+        if width >= D:
+            return self
+        sample = self.X[rng.permutation(len(self.X))[:SAMPLE]]
+        sample -= self.shift.astype(sample.dtype)
+        basis = rng.standard_normal((D, min(width + 8, D))).astype(sample.dtype)
+        for _ in range(3):
+            basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
+        axes = np.linalg.eigh(np.cov(sample @ basis, rowvar=False))[1]  # growing variance
+        basis = (basis @ axes[:, ::-1][:, :width]).astype(sample.dtype)
+        projected = np.ones((len(self.X), width + 1), sample.dtype)
+        for some, x in self.chunks():
+            np.matmul(x[:, :-1], basis, out=projected[some, :-1])
+        return Rows(projected)
+
+
+def scores(centres, dtype):
+    """The matrix whose product with a row and its 1 is ||x - c||^2 - ||x||^2: (..., D) -> (..., D + 1)."""
+    norms = np.square(centres).sum(axis=-1, keepdims=True)
+    return np.concatenate([-2 * centres, norms], axis=-1).astype(dtype)
+
+
+def plus_plus(rows, uniform):
+    """Greedy k-means++ of all restarts at once: random numbers (R, K, trials) in 0..1 -> centres (R, K, D).
+
+    Each next centre is, of some rows drawn in proportion to their squared distance from the nearest centre so far, the
+    one that leaves the least sum of them.
+    """
+    restarts, K, trials = uniform.shape
+    squares, centres = rows.squares(), []
+    closest = np.full((restarts, len(rows.X)), np.inf, rows.X.dtype)
+    for k in range(K):
+        if k == 0:
+            drawn = (uniform[:, 0, :1] * len(rows.X)).astype(int)
+        else:
+            drawn = np.stack([_draw(c, u[k]) for c, u in zip(closest, uniform, strict=True)])
+        x = rows.take(drawn)[..., :-1].astype(np.float64)
+        product, left = scores(x, rows.X.dtype), 0
+        if k:
+            for some, distance in _distances(rows, squares, product):
+                left = left + np.minimum(distance, closest[:, None, some]).sum(axis=2, dtype=np.float64)
+            best = np.argmin(left, axis=1)
+            x, product = (np.take_along_axis(a, best[:, None, None], axis=1) for a in (x, product))
+        for some, distance in _distances(rows, squares, product):
+            np.minimum(closest[:, some], distance[:, 0], out=closest[:, some])
+        centres.append(x[:, 0])
+    return np.stack(centres, axis=1)
+
+
+def _distances(rows, squares, product):
+    for some, x in rows.chunks(product.shape[0] * product.shape[1]):
+        distance = (product.reshape(-1, product.shape[-1]) @ x.T).reshape(*product.shape[:2], -1)
+        distance += squares[some]
+        yield some, np.maximum(distance, 0, out=distance)
+
+
+def _draw(weights, uniform):
+    total = np.cumsum(weights, dtype=np.float64)
+    return np.searchsorted(total, uniform * total[-1], side="right").clip(max=len(weights) - 1)
+
+
+def lloyd(rows, centres, threshold, max_iter):
+    """Lloyd's iteration of R restarts together, each until its centres' squared moves add up to `threshold` at most.
+
+    centres (R, K, D) -> centres, gain (R,) as in `means`, passes (R,).
+    """
+    centres, gain, steps = centres.copy(), np.zeros(len(centres)), np.zeros(len(centres), int)
+    active = np.arange(len(centres))
+    for _ in range(max_iter):
+        moved, gain[active] = means(rows, centres[active])
+        moves = np.square(moved - centres[active]).sum(axis=(1, 2))
+        centres[active] = moved
+        steps[active] += 1
+        active = active[moves > threshold]
+        if len(active) == 0:
+            break
+    return centres, gain, steps
+
+
+def means(rows, centres, of=None):
+    """Means of the rows nearest to each centre, of R restarts in one pass: (R, K, D) -> means, gain (R,).
+
+    gain: sum of n_k ||mean_k||^2, by which the inertia is less than the sum of all rows' squares. of: other rows, with
+    as many, whose means are wanted. An empty cluster takes the row that is farthest from its centre, as scikit-learn's.
+    """
+    R, K, _ = centres.shape
+    of = rows if of is None else of
+    product = scores(centres, rows.X.dtype).reshape(R * K, -1)
+    totals = np.zeros((R * K, of.width))
+    for some, x in rows.chunks(R * K):
+        near = (product @ x.T).reshape(R, K, -1)
+        first = np.equal(near, near.min(axis=1, keepdims=True)).astype(x.dtype)
+        if first.sum() > R * len(x):  # a tie: the first centre of them has the row
+            first = np.equal(near.argmin(axis=1)[:, None], np.arange(K)[:, None]).astype(x.dtype)
+        totals += first.reshape(R * K, -1) @ (x if of is rows else of.take(some))
+    totals = totals.reshape(R, K, -1)
+    for r in np.flatnonzero((totals[..., -1] == 0).any(axis=1)):
+        _relocate(rows, of, centres[r], totals[r])
+    sums, counts = totals[..., :-1], totals[..., -1:].clip(min=1)
+    return sums / counts, (np.square(sums) / counts).sum(axis=(1, 2))
+
+
+def _relocate(rows, of, centres, totals):
+    """Each centre without rows takes the row that is farthest from its own centre: totals (K, width) are changed."""
+    empty = np.flatnonzero(totals[:, -1] == 0)
+    label, distance = np.empty(len(rows.X), int), rows.squares()
+    for some, x in rows.chunks(len(centres)):
+        near = scores(centres, x.dtype) @ x.T
+        label[some] = near.argmin(axis=0)
+        distance[some] += near.min(axis=0)
+    for k, i in zip(empty, distance.argsort(kind="stable")[::-1], strict=False):
+        row = of.take(np.array([i]))[0]
+        totals[label[i]] -= row
+        totals[k] += row
+
+
+def nearest(X, centres):
+    """Number of each row's nearest centre, (m,) int32, and the sum of the squared distances to them."""
+    shift = centres.mean(axis=0, dtype=np.float64)
+    labels, inertia, product = np.empty(len(X), np.int32), 0.0, scores(centres - shift, X.dtype)
+    for some, x in Rows(X, shift).chunks(len(centres)):
+        labels[some] = (product @ x.T).argmin(axis=0)
+        apart = X[some] - centres[labels[some]]
+        inertia += float(np.vdot(apart, apart))
+    return labels, inertia
