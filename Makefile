@@ -11,7 +11,8 @@ LOCKED := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')
 INSTALLED := .venv/.installed-$(shell { cat pyproject.toml; pwd; } | cksum | tr ' ' '-')
 
 # The notebooks' texts: the paper's, those that go further, and the lecture.
-PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py)) notebooks/exercises/lecture.py
+PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py)) \
+  $(wildcard notebooks/exercises/lecture.py)
 
 # The Python that .venv was made with may have gone since (an upgrade): then .venv is made again.
 $(shell test -x $(RUN) || rm -f .venv/.locked-*)
