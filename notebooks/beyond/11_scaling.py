@@ -151,10 +151,8 @@ lost = {name: {n: over_networks([f[name]["accuracy"][n] - f[name]["accuracy"][mo
 seeds = {name: over_networks([found[name]["seed"] for found in each]) for name in DEPTHS}
 
 # %%
-titles = {"accuracy": "named correctly", "kept": "cells that keep their concept"}
-figure = figures.curves({titles[what]: rows for what, rows in curves.items()},
-                        dict.fromkeys(titles.values(), "training pictures of each class"),
-                        dict.fromkeys(titles.values(), "% of the test pictures' cells") | {titles["accuracy"]: "%"})
+titles = {"accuracy": "test pictures named correctly", "kept": "cells that keep their concept"}
+figure = figures.curves({titles[what]: rows for what, rows in curves.items()}, "training pictures of each class", "%")
 numbers = {"curves": curves, "lost": lost, "another seed": seeds, "all": most}
 path = figures.keep(figure, "scaling_pictures", numbers, study, out)
 pd.DataFrame({name: {f"{n} of {most}": f"{m:+.1f} ({a:+.1f} to {b:+.1f})" for n, (m, a, b) in row.items()}
@@ -228,8 +226,7 @@ model = {size: modelled(*size) for size in took}
 def drawn(of):
     return {title: {explainer.name: {x: of[size] for x, size in sweep.items()}} for title, sweep in sweeps.items()}
 
-figure = figures.curves(drawn(took), {title: title for title in sweeps}, dict.fromkeys(sweeps, "processor seconds"),
-                        drawn(model), powers=True)
+figure = figures.curves(drawn(took), "", "processor seconds", drawn(model), powers=True)
 numbers = {"seconds, measured": drawn(took), "seconds, modelled": drawn(model), "rates": vars(measured)}
 path = figures.keep(figure, "scaling_costs", numbers, study, out)
 
@@ -339,7 +336,7 @@ pd.DataFrame({title: {step: f"{row[step] / row['all']:.0%}" for step in row if s
 numbers = {"lost": lost, "curves": curves, "another seed": seeds, "slopes of the cost": slopes, "cost": check,
            "cost in hours": hours, "cost by step": steps, "cost of a row": {"birds": vars(measured),
            "ResNet34": vars(of_resnet), "operations of a pass, billion": work},
-           "largest difference": max(apart.values(), default=0.0), "sizes": sizes,
+           "largest difference": max(apart.values(), default=np.nan), "sizes": sizes,
            "cost by workers": {n: {"seconds": took} for n, (took, _) in workers.items()}}
 figures.keep(None, "scaling", numbers, study, out)
 print("accuracy against all pictures, points:", *(f"\n   {name}, {n} of {most}: {row[n][0]:+.1f}"
