@@ -134,6 +134,8 @@ if passed:
 
 # %%
 fails = ...  # the names of the heads, as ["A", "B"]
+
+# %%
 passed = checks.fails(fails)
 
 # %% [markdown]

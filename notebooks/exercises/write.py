@@ -86,12 +86,12 @@ def execute(text: str, seen=lambda number, names, seconds: None) -> dict:
     return names
 
 
-def draw() -> None:
-    """Execute the solved notebooks; keep each exercise's last figure as a hint; print the seconds of processor."""
+def draw(chosen) -> None:
+    """Execute the solved notebooks `chosen`; keep each exercise's last figure as a hint; print processor seconds."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    for source in sources():
+    for source in chosen:
         spent = {}
 
         def keep(number, names, seconds, spent=spent):
@@ -149,6 +149,6 @@ def table() -> str:
 
 if __name__ == "__main__":
     if "--pictures" in sys.argv:
-        draw()
+        draw(sources())
     for path, text in {**files(), HERE / "checks.md": table()}.items():
         path.write_text(text)

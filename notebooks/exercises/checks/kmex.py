@@ -40,7 +40,7 @@ def cosines(cosines):
             "The second number holds the own class's points too: it is over all other points.":
                 torch.stack([right[0], cos.mean(0).mean()]),
             "You take the points as if they came in the order of their classes: use y.":
-                lambda: _table1(cos, y.sort().values[:, None] == torch.arange(len(P)))},
+                _table1(cos, y.sort().values[:, None] == torch.arange(len(P)))},
               "For each class c: the mean cosine of P[c] with the points of c, and with all others; then means over c.")
     return "The own class comes first, and each class weighs the same, as in Table 1."
 
@@ -161,11 +161,11 @@ def hard_for_one(hard_for_one):
             scores[k].append(KMEx(k, n_init=3).fit(*sets[0]).score(*sets[1]))
     one, five = (100 * float(np.mean(scores[k])) for k in (1, 5))
     if one > 75:
-        raise Wrong(f"One prototype per class already names {one:.0f} % of new points correctly; it should be under 75 "
-                    f"%. Put one class on both sides of the other: its mean then lies where the other class is.")
+        raise Wrong(f"One prototype per class already names {one:.0f} % of new points correctly; it should be under "
+                    f"75 %. Put one class on both sides of the other: its mean then lies where the other class is.")
     if five < 95:
-        raise Wrong(f"Five prototypes per class name only {five:.0f} % of new points correctly; it should be over 95 %. "
-                    f"Leave more room between the clumps.")
+        raise Wrong(f"Five prototypes per class name only {five:.0f} % of new points correctly; it should be over "
+                    f"95 %. Leave more room between the clumps.")
     return f"New points named correctly: {one:.0f} % with one prototype per class, {five:.0f} % with five."
 
 
@@ -191,6 +191,6 @@ def nearness(nearness):
             "For an even number of points torch's median is the lower of the two in the middle. Take numpy's, or "
             "torch.quantile(fellow, 0.5).": d.min() / fellow.median(),
             "You divide by the smallest spacing; take the median.": d.min() / fellow.min()},
-              "The smallest distance from p to a row of Z, divided by the median distance of a row to its nearest other "
-              "row.")
+              "The smallest distance from p to a row of Z, divided by the median distance of a row to its nearest "
+              "other row.")
     return "At 1, p lies as near to the class as its points lie to one another."
