@@ -58,7 +58,7 @@ net, test, names = study.trained, study.data.test, study.data.classes
 #
 # $$\left(\frac{1}{R}\sum_{r=1}^R h_r\right)\cdot c_j \;=\; \frac{1}{R}\sum_{r=1}^R \left(h_r\cdot c_j\right)$$
 #
-# Pool the cells $h_r$, then compare with the class's column $c_j$; or compare each cell, then pool (Theorem 1).
+# Pool the cells $h_r$, then compare with the class's column $c_j$; or compare, then pool.
 
 # %% slideshow={"slide_type": "-"} tags=["show"]
 h = torch.tensor([[4.0, 0], [2, 0], [1, 1], [1, 3]])  # four cells, two channels
@@ -71,8 +71,8 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
              ["class 1", "class 2"])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for the other
-# class.
+# Theorem 1. Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for the
+# other class.
 #
 # - *Does every CNN have this form?* Only with average pooling and one linear layer behind it. A maximum, a ReLU or a
 #   norm between the cells and the logits breaks it: VGG's and ConvNeXt's heads do (notebook 01).
