@@ -175,6 +175,8 @@ def test_no_scheduler_and_no_worker(monkeypatch, cluster, capsys):
             replace(STUDY).explainers(empty.scheduler_address, n_init=3)
     assert main(["fit", "--scheduler", "tcp://127.0.0.1:9", "--set", "size_=3"]) == 2
     assert capsys.readouterr().err.startswith("error: size_ is no setting of a study; there are dataset, ")
+    assert main(["fit", "--scheduler", "tcp://127.0.0.1:9", "--memory", "lots"]) == 1
+    assert capsys.readouterr().err.startswith("error: memory='lots' is no amount of memory; give one such as '512MB'")
 
 
 def test_workers_with_other_code(scheduler, monkeypatch):
