@@ -69,7 +69,7 @@ class Told(KMeans):
 
     def slow(self):
         """The first to come waits until all other classes were begun; the others take their time, too."""
-        sleep(0.15)
+        sleep(0.1)
         try:
             Path(self.folder, "slow").touch(exist_ok=False)
         except FileExistsError:
@@ -173,8 +173,14 @@ def test_no_scheduler_and_no_worker(monkeypatch, cluster, capsys):
                       silence_logs=logging.CRITICAL) as empty:
         with pytest.raises(OSError, match=r"The scheduler tcp://.* has no worker left; start some with `dask work"):
             replace(STUDY).explainers(empty.scheduler_address, n_init=3)
+    with jobs.connected(cluster.scheduler_address) as client:
+        monkeypatch.setattr(type(client), "nthreads", lambda self: (_ for _ in ()).throw(OSError("closed")))
+        with pytest.raises(OSError, match=r"The scheduler tcp://.* does not answer any more; start it and its workers"):
+            shards._workers(client)
     assert main(["fit", "--scheduler", "tcp://127.0.0.1:9", "--set", "size_=3"]) == 2
     assert capsys.readouterr().err.startswith("error: size_ is no setting of a study; there are dataset, ")
+    assert main(["fit", "--scheduler", "tcp://127.0.0.1:9", "--memory", "lots"]) == 1
+    assert capsys.readouterr().err.startswith("error: memory='lots' is no amount of memory; give one such as '512MB'")
 
 
 def test_workers_with_other_code(scheduler, monkeypatch):
