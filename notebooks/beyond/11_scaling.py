@@ -44,7 +44,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-from distributed import Client, LocalCluster
 from PIL import Image
 from scipy.stats import t
 from torch.utils.data import ConcatDataset, Subset
@@ -54,9 +53,10 @@ from paperlib.comparison.pairs import counterparts
 from paperlib.concepts import ConceptExplainer
 from paperlib.datasets.pictures import PictureFiles
 from paperlib.networks import architectures
-from paperlib.runs import costs, shards
+from paperlib.runs import costs
 from paperlib.runs.study import n_runs, open_studies, ready
 
+# %%
 study = open_studies(globals())[-1]
 networks, most = study.runs(n_runs(globals())), int(study.data.train.labels.bincount().min())
 
@@ -117,6 +117,7 @@ def kept(one, other, c):
     pair = counterparts(first.prototypes_, second.prototypes_, first.prototype_labels_)
     return 100 * float((s == pair[r]).mean())
 
+# %%
 def shares(run):
     """depth -> measure -> pictures of each class -> percent"""
     said, cnn = read(run)
@@ -150,10 +151,8 @@ lost = {name: {n: over_networks([f[name]["accuracy"][n] - f[name]["accuracy"][mo
 seeds = {name: over_networks([found[name]["seed"] for found in each]) for name in DEPTHS}
 
 # %%
-titles = {"accuracy": "named correctly", "kept": "cells that keep their concept"}
-figure = figures.curves({titles[what]: rows for what, rows in curves.items()},
-                        dict.fromkeys(titles.values(), "training pictures of each class"),
-                        dict.fromkeys(titles.values(), "% of the test pictures' cells") | {titles["accuracy"]: "%"})
+titles = {"accuracy": "test pictures named correctly", "kept": "cells that keep their concept"}
+figure = figures.curves({titles[what]: rows for what, rows in curves.items()}, "training pictures of each class", "%")
 numbers = {"curves": curves, "lost": lost, "another seed": seeds, "all": most}
 path = figures.keep(figure, "scaling_pictures", numbers, study, out)
 pd.DataFrame({name: {f"{n} of {most}": f"{m:+.1f} ({a:+.1f} to {b:+.1f})" for n, (m, a, b) in row.items()}
@@ -227,8 +226,7 @@ model = {size: modelled(*size) for size in took}
 def drawn(of):
     return {title: {explainer.name: {x: of[size] for x, size in sweep.items()}} for title, sweep in sweeps.items()}
 
-figure = figures.curves(drawn(took), {title: title for title in sweeps}, dict.fromkeys(sweeps, "processor seconds"),
-                        drawn(model), powers=True)
+figure = figures.curves(drawn(took), "", "processor seconds", drawn(model), powers=True)
 numbers = {"seconds, measured": drawn(took), "seconds, modelled": drawn(model), "rates": vars(measured)}
 path = figures.keep(figure, "scaling_costs", numbers, study, out)
 
@@ -262,23 +260,24 @@ pd.DataFrame(check).T.round(2)
 fewest = next(iter(fits(DEPTHS[explainer.name]).values()))
 
 def fitted_by(address, again):
-    """The explainer of the fewest pictures as the scheduler's workers fit it; `again`: anything new, or it is kept."""
+    """B4 to B234 of the fewest pictures, fitted by the scheduler's workers; `again`: a new number, or they are kept."""
     bound = {"beyond": "share", "memory": f"{again}GB"}  # far above what is needed: it changes nothing but the key
-    return shards.explainers(study, [{**fewest, **bound}], address)[0]
+    return study.explainers(scheduler=address, part=fewest["part"], **bound)
 
-def on_workers(n, address, client):
-    """Seconds of the fit on n workers, and the explainer"""
-    client.wait_for_workers(n)
+def on_workers(n, address):
+    """Seconds of the fit on n workers, and the deepest explainer"""
     fitted_by(address, 100 + n)
     start = perf_counter()
-    one = fitted_by(address, 200 + n)
-    return perf_counter() - start, one
+    found = fitted_by(address, 200 + n)
+    return perf_counter() - start, found[-1]
 
 # %%
+from distributed import LocalCluster
+
 workers = {}
 for n in scaling_workers:
-    with LocalCluster(n, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        workers[n] = on_workers(n, cluster.scheduler_address, client)
+    with LocalCluster(n, threads_per_worker=1, dashboard_address=None) as cluster:
+        workers[n] = on_workers(n, cluster.scheduler_address)
 alone = study.explainer(**fewest).prototypes_
 apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in workers.items()}
 pd.DataFrame({n: {"seconds": took, "largest difference": apart[n]} for n, (took, _) in workers.items()}).T
@@ -337,7 +336,7 @@ pd.DataFrame({title: {step: f"{row[step] / row['all']:.0%}" for step in row if s
 numbers = {"lost": lost, "curves": curves, "another seed": seeds, "slopes of the cost": slopes, "cost": check,
            "cost in hours": hours, "cost by step": steps, "cost of a row": {"birds": vars(measured),
            "ResNet34": vars(of_resnet), "operations of a pass, billion": work},
-           "largest difference": max(apart.values(), default=0.0), "sizes": sizes,
+           "largest difference": max(apart.values(), default=np.nan), "sizes": sizes,
            "cost by workers": {n: {"seconds": took} for n, (took, _) in workers.items()}}
 figures.keep(None, "scaling", numbers, study, out)
 print("accuracy against all pictures, points:", *(f"\n   {name}, {n} of {most}: {row[n][0]:+.1f}"

@@ -6,6 +6,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 from paperlib.figures.maps import PALETTE, array, show
 
@@ -45,16 +46,17 @@ def scatter(points: dict[str, tuple], xlabel: str, ylabel: str, title: str = "",
     return figure
 
 
-def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], labels: dict[str, str], ylabels: dict[str, str],
+def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], xlabel: str, ylabel: str,
            dashed: dict[str, dict[str, dict[float, float]]] | None = None, powers: bool = False) -> Figure:
-    """A panel each for panels[title][series][x], a number or (mean, low, high); both scales are logarithmic or, but for
-    `powers`, the first alone.
+    """A panel each for panels[title][series][x], a number or (mean, low, high), x on a logarithmic scale.
 
-    labels[title] and ylabels[title] stand at its axes; dashed, as panels, are lines without marks, such as a model's.
+    powers: y, too, and one scale for all panels. xlabel: empty where a panel's title is what stands below it. dashed:
+    lines without marks, such as a model's, in the form of `panels`.
     """
     series = list(dict.fromkeys(name for rows in panels.values() for name in rows))
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.6, 3.2), squeeze=False,
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.6, 3.2), squeeze=False, sharey=powers,
                                 layout="constrained")
+    axes[0, 0].set_ylabel(ylabel)
     for axis, (title, rows) in zip(axes[0], panels.items(), strict=True):
         for name, points in rows.items():
             i, x = series.index(name), list(points)
@@ -64,12 +66,14 @@ def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], labels: dic
             model = (dashed or {}).get(title, {}).get(name, {})
             axis.plot(list(model), list(model.values()), color=PALETTE[i], linestyle="--", linewidth=1)
         ticks = sorted({x for points in rows.values() for x in points})
-        axis.set(xscale="log", title=title, xlabel=labels[title], ylabel=ylabels[title])
+        axis.set(xscale="log", xlabel=xlabel or title)
+        axis.set_title(title if xlabel else "", fontsize=9)
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-        axis.minorticks_off()
         if powers:
             axis.set_yscale("log")
-        axis.title.set_fontsize(9)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
         axis.tick_params(labelsize=8)
         axis.grid(axis="y", color="0.93")
     handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}

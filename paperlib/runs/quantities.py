@@ -37,8 +37,10 @@ class Missing(Exception):
 
 
 def records(folder: Path | str, checkpoints: Collection[str] = ()) -> dict[str, dict]:
-    """The .json files that a run left in `folder`, by name; with `checkpoints`, of these networks alone."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(Path(folder).glob("*_*.json"))}
+    """The .json files that a run (or `make bench`) left in `folder`, by name; with `checkpoints`, of these networks
+    alone."""
+    paths = sorted([*Path(folder).glob("*_*.json"), *Path(folder).glob("bench.json")])
+    found = {path.stem: json.loads(path.read_text()) for path in paths}
     return {name: record for name, record in found.items()
             if not checkpoints or record.get("settings", {}).get("checkpoint") in checkpoints}
 

@@ -87,13 +87,13 @@ def test_options_are_dots_on_shared_ranges(joined):
 
 def test_curves_have_a_panel_each_their_intervals_and_a_dashed_model():
     panels = {"accuracy": {"B4": {5: (90.0, 80.0, 95.0), 10: 92.0}}, "seconds": {"B4": {1: 1.0, 2: 2.0}}}
-    figure = figures.curves(panels, dict.fromkeys(panels, "x"), dict.fromkeys(panels, "y"),
-                            {"seconds": {"B4": {1: 1.5, 2: 2.5}}}, powers=True)
+    figure = figures.curves(panels, "", "y", {"seconds": {"B4": {1: 1.5, 2: 2.5}}}, powers=True)
     first, second = figure.axes
     assert first.get_lines()[0].get_ydata().tolist() == [90.0, 92.0]
     assert [[5, 80], [5, 95]] in [segment.tolist() for each in first.collections for segment in each.get_segments()]
     assert second.get_lines()[-1].get_linestyle() == "--" and list(second.get_lines()[-1].get_ydata()) == [1.5, 2.5]
     assert second.get_yscale() == "log" and [each.get_text() for each in second.get_xticklabels()] == ["1", "2"]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["accuracy", "seconds"]
 
 
 def test_ladder_has_a_column_of_two_maps_for_each_option():

@@ -56,7 +56,7 @@ def test_the_slides_are_one_file_that_asks_for_no_other():
     whole = slides.page(nbformat.read(LECTURE, as_version=4))
     assert len(whole) < 15e6 and "$" not in re.sub(r"<(script|pre)>.*?</\1>", "", whole, flags=re.DOTALL)
     assert set(re.findall(r'src="([^:"]*:)', whole)) == {"data:"} and "@@" not in whole and "<link" not in whole
-    shown = re.findall(r"<section>(.*?)<aside>(.*?)</aside></section>", whole, re.DOTALL)
+    shown = re.findall(r"<section>(.*?)<b>\d+</b><aside>(.*?)</aside></section>", whole, re.DOTALL)
     assert 12 <= len(shown) <= 25
     for content, notes in shown:
         assert re.search(r"<h[12]", content)
