@@ -217,9 +217,9 @@ figure = figures.beside(test.pixels(picture), {names[first]: (h @ C[:, first])[0
 # </details>
 # <details><summary>Hint 3: the right result</summary>
 #
-# Evidence for the winner, and its lead over the runner-up. Two sentences are true.
+# The lead of the winner over the runner-up, on a scale of its own. Two of the sentences are true.
 #
-# <img src="../hints/4_4.png" width="420">
+# <img src="../hints/4_4.png" width="320">
 #
 # </details>
 
@@ -235,8 +235,8 @@ passed = checks.lead(lead)
 
 # %%
 if passed:
-    maps = {f"for {names[first]}": h[0] @ C[:, first], f"less {names[second]}": lead(h, C, first, second)[0]}
-    figures.beside(test.pixels(picture), {k: m.view(7, 7) for k, m in maps.items()}, "evidence, in logits")
+    title = f"{names[first]} less\n{names[second]}"
+    figures.beside(test.pixels(picture), {title: lead(h, C, first, second).view(7, 7)}, "evidence, in logits")
 
 # %%
 # BEGIN SOLUTION
