@@ -11,7 +11,8 @@ LOCKED := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')
 INSTALLED := .venv/.installed-$(shell { cat pyproject.toml; pwd; } | cksum | tr ' ' '-')
 
 # The notebooks' texts: the paper's, those that go further, and the lecture.
-PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py)) notebooks/exercises/lecture.py
+PAIRS := $(sort $(wildcard notebooks/*.py)) $(sort $(wildcard notebooks/beyond/*.py)) \
+  $(wildcard notebooks/exercises/lecture.py)
 
 # The Python that .venv was made with may have gone since (an upgrade): then .venv is made again.
 $(shell test -x $(RUN) || rm -f .venv/.locked-*)
@@ -32,7 +33,7 @@ endef
 export CHECK_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test bench lab networks notebooks slides pairs lock clean
+.PHONY: help setup reproduce test bench lab networks notebooks exercises slides pairs lock clean
 
 help:  ## list the targets
 	@echo 'make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -64,6 +65,9 @@ notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, bot
 
 slides: $(INSTALLED)  ## write the lecture as slides, figures/run/lecture.html and .pdf, from the notebook as saved
 	$(RUN) notebooks/exercises/slides.py $(ARGS)
+
+exercises: $(INSTALLED)  ## write the students' notebooks from the solved ones; ARGS=--pictures for their hints, too
+	$(RUN) notebooks/exercises/write.py $(ARGS)
 
 pairs: $(INSTALLED)  ## bring each .ipynb up to its .py, keeping outputs; fails if one was behind
 	$(RUN) -m jupytext --to ipynb --update $(PAIRS)

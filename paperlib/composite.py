@@ -115,7 +115,7 @@ class Factored:
     """
 
     blocks: list[torch.Tensor]  # of each block (n, h, w, D_b), at whichever of its two resolutions has fewer cells
-    factors: list[torch.Tensor]  # of each block (n, H', W', 1): see `factor`
+    factors: list[torch.Tensor | None]  # (n, H', W', 1), see `factor`; None for a block of R' cells, which holds it
     squares: torch.Tensor  # (n, H', W'): ||q||^2
     mode: str
 
@@ -125,13 +125,15 @@ class Factored:
         size = features[0].shape[-2:] if resolution is None else check_size("resolution", resolution)
         u = [resize(x, size, mode) for x in features]
         factors, norms = zip(*(factor(x, norm, block_weight) for x in u), strict=True)
-        fewer = (min(x, y, key=torch.Tensor.numel) for x, y in zip(features, u, strict=True))
-        return cls([x.permute(0, 2, 3, 1).contiguous() for x in fewer], [x.permute(0, 2, 3, 1) for x in factors],
-                   sum(x.square() for x in norms)[:, 0], mode)
+        coarse = [x.numel() < y.numel() for x, y in zip(features, u, strict=True)]
+        blocks = (x if late else y * by for x, y, by, late in zip(features, u, factors, coarse, strict=True))
+        return cls([x.permute(0, 2, 3, 1).contiguous() for x in blocks],
+                   [by.permute(0, 2, 3, 1).contiguous() if late else None
+                    for by, late in zip(factors, coarse, strict=True)], sum(x.square() for x in norms)[:, 0], mode)
 
     def __getitem__(self, images) -> Factored:
-        return Factored([x[images] for x in self.blocks], [x[images] for x in self.factors], self.squares[images],
-                        self.mode)
+        return Factored([x[images] for x in self.blocks], [by if by is None else by[images] for by in self.factors],
+                        self.squares[images], self.mode)
 
     def prepared(self, prototypes: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """-2 p_k by block, [(K, D_b)], and ||p_k||^2 (K,), on the rows' device. Raises ValueError for another D."""
@@ -146,9 +148,12 @@ class Factored:
         """||q - p_k||^2 - ||q||^2 = ||p_k||^2 - 2 q.p_k, (n, H', W', k), for prototypes as `prepared` gives them."""
         found = squares
         for x, by, columns in zip(self.blocks, self.factors, p, strict=True):
-            products = (x @ columns.T).permute(0, 3, 1, 2)
-            found = torch.addcmul(found, resize(products, by.shape[1:3], self.mode).permute(0, 2, 3, 1), by)
-        return found
+            if by is None:
+                found = torch.addmm(found, x.flatten(0, 2), columns.T)
+            else:
+                products = resize((x @ columns.T).permute(0, 3, 1, 2), by.shape[1:3], self.mode)
+                found = torch.addcmul(found, products.permute(0, 2, 3, 1).reshape(-1, len(columns)), by.view(-1, 1))
+        return found.view(*self.squares.shape, -1)
 
     def nearest(self, p: list[torch.Tensor], squares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Eq. 9 among prototypes as `prepared` gives them: index and distance of the nearest, (n, H', W') both."""

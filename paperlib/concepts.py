@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from paperlib.backbone import count, features_of
+from paperlib.backbone import count, features_in_turn
 from paperlib.composite import Factored, assign, check_choices, composite  # noqa: F401 - of this section, too
 from paperlib.fitting import fit_together, grouped
 from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
@@ -312,8 +312,10 @@ def readings(backbone, images, explainers: Mapping[str, ConceptExplainer], batch
     and one kind is held at a time. Raises ValueError for no images, or NaN; NotFittedError before fit.
     """
     groups = _by_kind(explainers)
-    for index in Bar(torch.arange(count(images)).split(batch_size), "maps", unit="batch", show=progress):
-        features, explained = features_of(backbone, images, index), dict.fromkeys(explainers)
+    batches = torch.arange(count(images)).split(batch_size)
+    seen = features_in_turn(backbone, images, batches)
+    for index in Bar(batches, "maps", unit="batch", show=progress):
+        features, explained = next(seen), dict.fromkeys(explainers)
         predicted = predicted_class(backbone, features).cpu()
         for same in groups:
             q = explainers[same[0]].rows(features)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torchvision
 from torch import nn
 
 from paperlib import backbone
-from paperlib.backbone import Backbone, StructureError
+from paperlib.backbone import Backbone, StructureError, features_in_turn
 from paperlib.networks.architectures import build
 
 OWN = '''
@@ -295,3 +296,32 @@ def test_stride_of_a_network_that_takes_one_size_only():
             return self.fc(self.one(x).mean((2, 3)))
 
     assert Backbone(Fixed(), ("one",), "fc", (3, 48, 48)).stride == 4
+
+
+def test_the_next_batch_is_read_while_the_network_computes():
+    read, seen = [], []
+
+    class Images(torch.utils.data.Dataset):
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, i):
+            read.append(i)
+            return torch.full((3, 16, 16), float(i))
+
+    class Patient:
+        C = torch.zeros(3, 2)
+
+        def features(self, x):
+            seen.append(x[:, 0, 0, 0].tolist())
+            for _ in range(1000):  # ten seconds, if the next were read after this
+                if len(read) >= min(7, 3 * (len(seen) + 1)):
+                    return [x]
+                time.sleep(0.01)
+            raise AssertionError("the next batch is not read meanwhile")
+
+    found = [x for x, in features_in_turn(Patient(), Images(), torch.arange(7).split(3))]
+    assert torch.equal(torch.cat(found)[:, 2, 1, 1], torch.arange(7.0)) and [len(x) for x in found] == [3, 3, 1]
+    assert seen == [[0, 1, 2], [3, 4, 5], [6]] and read == list(range(7))
+    with pytest.raises(ValueError, match=r"an image must be \(3, H, W\), but a batch of them is \(2, 16, 16\)"):
+        next(features_in_turn(Patient(), torch.zeros(2, 16, 16), [[0, 1]]))

@@ -276,7 +276,7 @@ path = figures.keep(figure, "attribution_differences", kept, study, out)
 # %%
 dear = rows.index.get_level_values("other").isin(contest.DEAR)
 pd.DataFrame({"cheap methods": rows[~dear].groupby("score")["limit"].median(),
-              "every third picture": rows[dear].groupby("score")["limit"].median()}).loc[list(good)].round(2)
+              "every third picture": rows[dear].groupby("score")["limit"].median()}).reindex(good).round(2)
 
 # %% [markdown]
 # And the score that asks about the decision itself, method by method: what each gains by explaining the
@@ -288,7 +288,7 @@ lead_gains = pd.DataFrame()
 if "swap, lead" in scored:
     gained = {name: row["swap, lead"] - row["swap"] for name, row in whole.items()
               if np.isfinite(row["swap, lead"] - row["swap"]).sum() > 1}
-    lead_gains = pd.DataFrame(pairs.compared(gained)).T[["difference", "limit", "p"]]
+    lead_gains = pd.DataFrame(pairs.compared(gained)).T.reindex(columns=["difference", "limit", "p"])
 lead_gains.round(3)
 
 # %% [markdown]

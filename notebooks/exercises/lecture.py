@@ -31,6 +31,7 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
@@ -40,6 +41,7 @@ from paperlib.datasets import birds
 from paperlib.measures import TABLE2
 from paperlib.runs.study import Study
 
+plt.rcParams["figure.dpi"] = 150  # a projector shows more than a page
 FOLDER = Path(paperlib.__file__).parents[1] / "figures"
 
 
@@ -56,7 +58,7 @@ net, test, names = study.trained, study.data.test, study.data.classes
 #
 # $$\left(\frac{1}{R}\sum_{r=1}^R h_r\right)\cdot c_j \;=\; \frac{1}{R}\sum_{r=1}^R \left(h_r\cdot c_j\right)$$
 #
-# Pool the cells $h_r$, then compare with the class's column $c_j$; or compare each cell, then pool (Theorem 1).
+# Pool the cells $h_r$, then compare with the class's column $c_j$; or compare, then pool.
 
 # %% slideshow={"slide_type": "-"} tags=["show"]
 h = torch.tensor([[4.0, 0], [2, 0], [1, 1], [1, 3]])  # four cells, two channels
@@ -69,8 +71,8 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
              ["class 1", "class 2"])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for the other
-# class.
+# Theorem 1. Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for
+# the other class.
 #
 # - *Does every CNN have this form?* Only with average pooling and one linear layer behind it. A maximum, a ReLU or a
 #   norm between the cells and the logits breaks it: VGG's and ConvNeXt's heads do (notebook 01).
@@ -142,7 +144,7 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Put to the test
 #
-# The same scene, drawn again. Which change makes the network say the runner-up's name?
+# The same scene, drawn again. Which change gives the runner-up the larger logit?
 
 # %% slideshow={"slide_type": "skip"}
 def lead(pixels, c, other):
@@ -161,7 +163,7 @@ drawn = {title: test.redrawn_pixels(0, **change) for title, change in changes.it
 # %% slideshow={"slide_type": "fragment"}
 leads = {title: lead(pixels, c, other) for title, pixels in drawn.items()}
 titles = [f"{title}\nlead {leads[title]:+.2f}" for title in drawn]
-figure = figures.sheet(list(drawn.values()), titles, columns=6, side=1.7,
+figure = figures.sheet(list(drawn.values()), titles, columns=3, side=2,
                        colours=[figures.PALETTE[0 if leads[title] > 0 else 1] for title in drawn])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -329,6 +331,8 @@ figure = figures.about_mean([test.pixels(first["picture"])], maps, [""])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Do the maps point at what matters?
+#
+# Flat map, centre and edges ask no network: floors. The oracle knows the parts: a ceiling.
 
 # %% slideshow={"slide_type": "-"}
 scores = kept("attribution_contest_birds")["scores"]
@@ -338,8 +342,8 @@ rows = ("B4", "B34", "B234", "Grad-CAM", "saliency", "RISE", "flat map", "centre
 figure = figures.forest({row: {score: tuple(scores[row][score]) for score in labels} for row in rows}, labels)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Read every score between its floors (a flat map, the middle of the picture, the picture's own edges: no network asked)
-# and its ceiling (the true parts, averaged over cells of the last block's size).
+# Read every score between its floors and its ceiling (the true parts, averaged over cells of the last block's size).
+# Whiskers are 95 % intervals.
 #
 # - *Saliency wins; why bother?* It wins here, by its pixels, and does not add up to the logit; on photographs B34
 #   pointed at the bird more often than saliency did. And edges win too: pointing at the bird is easy where the bird is
@@ -351,11 +355,19 @@ figure = figures.forest({row: {score: tuple(scores[row][score]) for score in lab
 # ## A network that cheats
 #
 # In training, 95 of 100 pictures have the background of their species. Test pictures have any.
-#
-# ![Training pictures with the shortcut](../../figures/shortcut_pictures_shortcut.png)
-# ![Share of cells that vote for a species of the background](../../figures/shortcut_votes_shortcut.png)
-#
-# Off the bird, nearly all cells of such a network vote for a species of the background.
+
+# %% slideshow={"slide_type": "-"}
+pictures = [birds.draw(species, i, background=species % 4)[0] for species in range(4) for i in range(2)]
+titles = [names[species] for species in range(4) for _ in range(2)]
+figure = figures.sheet([torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures], titles, columns=8)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# On test pictures with any background, share of the cells *off the bird* that vote for a species of that background:
+
+# %% slideshow={"slide_type": "-"}
+votes = {f"{kind} networks": {name: f"{row['off the bird'][0]:.0%}" for name, row in rows.items()}
+         for kind, rows in kept("shortcut_votes_shortcut").items()}
+pd.DataFrame(votes).T
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Eight sparrows, honest networks and networks with the shortcut, three of each from different seeds.

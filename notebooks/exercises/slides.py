@@ -30,9 +30,11 @@ from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 HERE = Path(__file__).parent
 MOST_MB = 15
+EM = 17.5  # points of a formula, drawn at 20, that are as high as one em of the text: its letters are smaller
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge",
             "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 MATHS = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
+ANCHOR = re.compile(r'<a class="anchor-link".*?</a>')
 PICTURE = re.compile(r'(<img[^>]*\bsrc=")([^":]+)(")')
 
 
@@ -49,12 +51,12 @@ def formula(tex: str, display: bool = False) -> str:
     except ValueError as error:
         raise SlidesError(f"The formula ${tex}$ cannot be drawn; matplotlib knows a part of TeX: "
                           f"{' '.join(str(error).split())}") from error
-    figure = Figure(figsize=((width + 2) / 72, (height + 2) / 72))
+    figure = Figure(figsize=((width + 2) / 72, (height + 2) / 72), facecolor="none")
     figure.text(1 / (width + 2), (depth + 1) / (height + 2), f"${' '.join(tex.split())}$", fontproperties=font)
     drawn = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "slides"}):
         FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
-    style = f"height:{(height + 2) / 20:.3f}em;" + ("" if display else f"vertical-align:{-(depth + 1) / 20:.3f}em")
+    style = f"height:{(height + 2) / EM:.3f}em;" + ("" if display else f"vertical-align:{-(depth + 1) / EM:.3f}em")
     kind = "display" if display else "inline"
     return f'<img class="{kind}" style="{style}" alt="{escape(tex)}" src="{data_uri(drawn.getvalue(), "svg+xml")}">'
 
@@ -77,8 +79,8 @@ def markdown(source: str, folder: Path) -> str:
             raise SlidesError(f"A slide shows {found[2]}, which is not there; run `make notebooks`, which draws it.")
         return found[1] + data_uri(path.read_bytes(), path.suffix[1:]) + found[3]
 
-    page = PICTURE.sub(embed, markdown2html_mistune(MATHS.sub(take, source)))
-    return re.sub(r"@@(\d+)@@", lambda found: drawn[int(found[1])], page).replace("<p><img", '<p class="picture"><img')
+    page = ANCHOR.sub("", markdown2html_mistune(MATHS.sub(take, source))).replace("<p><img", '<p class="picture"><img')
+    return re.sub(r"@@(\d+)@@", lambda found: drawn[int(found[1])], PICTURE.sub(embed, page))
 
 
 def output(out: nbformat.NotebookNode) -> str:
@@ -111,7 +113,8 @@ def slides(notebook: nbformat.NotebookNode, folder: Path = HERE) -> list[str]:
             found.append({"shown": "", "notes": ""})
         step = f'<div class="step">{html}</div>' if kind == "fragment" else html
         found[-1]["notes" if kind == "notes" else "shown"] += step
-    return [f'<section>{one["shown"]}<aside>{one["notes"]}</aside></section>' for one in found]
+    return [f'<section>{one["shown"]}<b>{number}</b><aside>{one["notes"]}</aside></section>'
+            for number, one in enumerate(found, 1)]
 
 
 def page(notebook: nbformat.NotebookNode, folder: Path = HERE) -> str:

@@ -1,8 +1,6 @@
 """A folder of one's own: class folders of pictures, in train/ and test/, or split by a seed."""
 from __future__ import annotations
 
-import hashlib
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ from PIL import Image
 
 from paperlib.datasets.downloads import DataError
 from paperlib.datasets.pictures import UNREADABLE, PictureFiles, Pictures, held_out, listed
+from paperlib.datasets.resized import digest
 
 # Files with another ending, and all whose name begins with a dot, are left aside: notes, lists, thumbnails.
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -31,20 +30,7 @@ class OwnPictures(PictureFiles):
 
     def content(self) -> bytes:
         """Follows the files: every byte of every picture counts, and its class, but not where the folder lies."""
-        return b"".join(_digest(path) for path in self.raw) + self.labels.numpy().tobytes()
-
-
-_digests: dict[tuple, bytes] = {}
-
-
-def _digest(path: Path) -> bytes:
-    """SHA-256 of a file, read once per process as long as its length and its time of change stay."""
-    found = path.stat()
-    key = path, found.st_size, found.st_mtime_ns
-    fresh = time.time_ns() - found.st_mtime_ns < 2 * 10**9  # two changes within a tick of the clock bear the same time
-    if fresh or key not in _digests:
-        _digests[key] = hashlib.sha256(path.read_bytes()).digest()
-    return _digests[key]
+        return b"".join(digest(path) for path in self.raw) + self.labels.numpy().tobytes()
 
 
 def read(root: Path, size: int, normalisation: str, seed: int) -> tuple[list[str], dict[str, Pictures]]:

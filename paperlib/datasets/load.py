@@ -46,17 +46,19 @@ class Request:
     seed: int
     allow_subset: bool
     kept: Callable | None
+    cache: Path | None
 
 
 def load(name: str, data_root: str | Path = "", size: int = 0, normalisation: str = "imagenet",
          train_per_class: int = 0, test_per_class: int = 0, seed: int = 0, allow_subset: bool = False,
-         kept: Callable | None = None) -> Dataset:
+         kept: Callable | None = None, cache: Path | None = None) -> Dataset:
     """The data set `name`, its pictures `size` pixels wide and high (0: their own size).
 
     data_root: the folder of downloaded data (empty: data/ of this repository), or, for "folder", one's own pictures.
     *_per_class: keep the first so many pictures of each class (0: all). seed: draws the birds, and splits a folder
     that is not. allow_subset: a part of CUB-200-2011 will do, and the title then says so. kept: gives the tensors of
-    drawn pictures from before, as paperlib.runs.store.kept does; None draws anew.
+    drawn pictures from before, as paperlib.runs.store.kept does; None draws anew. cache: the folder in which pictures
+    from files are kept as they were resized (see `resized`); None decodes them at every pass.
     Raises DataError, in one sentence, for an unknown name and for files that are missing, damaged or out of the
     network's reach, and ValueError for settings that no data set can have.
     """
@@ -68,10 +70,12 @@ def load(name: str, data_root: str | Path = "", size: int = 0, normalisation: st
     guards.check_option("normalisation", normalisation, NORMALISATIONS)
     find(name, data_root)
     request = Request(_root(name, data_root), int(size) or SIZES[name], normalisation,
-                      {word: int(n) for word, n in counts.items()}, int(seed), allow_subset, kept)
+                      {word: int(n) for word, n in counts.items()}, int(seed), allow_subset, kept, cache)
     title, classes, splits = LOADERS[name](request)
     for word, pictures in splits.items():
         pictures.split = word
+        if cache is not None and isinstance(pictures, PictureFiles):
+            pictures.keep_in(cache)
     unseen = sorted(set(range(len(classes))) - set(splits["train"].labels.tolist()))
     if unseen:
         raise DataError(f"{title} has no training picture of {listed([classes[c] for c in unseen])}; add some, or take "

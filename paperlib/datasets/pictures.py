@@ -15,6 +15,7 @@ from torchvision.transforms import functional as TF
 
 from paperlib import guards
 from paperlib.datasets.downloads import DataError
+from paperlib.datasets.resized import Resized
 from paperlib.progress import Bar
 
 # Mean and standard deviation of each channel, for pictures in [0, 1]. They are constants, never measured on
@@ -135,10 +136,23 @@ class PictureFiles(Pictures):
     """Pictures that stay in their files until asked for: short side to size * 8/7 (256 for 224), then the middle."""
 
     upright = False  # True: turned as the camera's note says that it was held
+    resized: Resized | None = None  # where `keep_in` keeps what was made of the files, and each picture's number there
+    slots: np.ndarray | None = None
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], size: int, normalisation: str = "imagenet"):
         super().__init__(np.asarray(paths, dtype=object), labels, normalisation)
         self.size = size
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep each picture in `folder` as it was resized, for the passes that follow: see `datasets.resized`."""
+        names = "\n".join("/".join(path.parts[-2:]) for path in self.raw)
+        self.resized = Resized(folder, f"{self.size} {self.upright} {names}", len(self), self.size)
+        self.slots = np.arange(len(self))
+
+    def take(self, keep: torch.Tensor) -> Pictures:
+        other = super().take(keep)
+        other.slots = None if self.slots is None else self.slots[keep.numpy()]
+        return other
 
     @property
     def short_side(self) -> int:
@@ -150,6 +164,11 @@ class PictureFiles(Pictures):
         return "\n".join(names).encode() + self.labels.numpy().tobytes()
 
     def pixels(self, i: int) -> torch.Tensor:
+        if self.resized is None:
+            return self._resized(i)
+        return self.resized.picture(int(self.slots[i]), self.raw[i], lambda: self._resized(i))
+
+    def _resized(self, i: int) -> torch.Tensor:
         return TF.center_crop(self._larger(i), self.size)
 
     def _larger(self, i: int) -> torch.Tensor:

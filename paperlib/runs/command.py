@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     """Run the command; the exit status is 0, 1 where something failed, 2 where it cannot be run as typed, or 130."""
     options = parser(folder).parse_args(argv)
     try:
-        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "fit": fit,
+        return {"reproduce": partial(reproduce, folder=folder), "networks": networks, "fit": upkeep.fit,
                 "data": upkeep.data, "cache": upkeep.cache}[options.command](options)
     except UsageError as error:
         return _say(f"error: {error}", 2)
@@ -282,26 +282,3 @@ def networks(options: argparse.Namespace) -> int:
     from paperlib.runs import retrain
 
     return retrain.main(options)
-
-
-def fit(options: argparse.Namespace) -> int:
-    """Fit B4, B34 and B234 of each data set on a scheduler's workers; prints a line for each data set."""
-    from paperlib import progress
-    from paperlib.runs.study import open_studies
-
-    known, given = parameters.settings(), parameters.pairs(options.settings)
-    if unknown := ", ".join(sorted(set(given) - set(known))):
-        raise UsageError(f"{unknown} is no setting of a study; there are {', '.join(known)}.")
-    given = {name: parameters.typed(name, value, known[name]) for name, value in given.items()}
-    if options.data_root:
-        given["data_root"] = parameters.check_folder(options.data_root)
-    studies = open_studies({"profile": options.profile, **given})
-    if lacks := [sentence for study in studies for sentence in study.problems()]:
-        return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
-    for study in studies:
-        teller = Teller(1)
-        with progress.heard_by(teller.heard):
-            found = study.explainers(options.scheduler, memory=options.memory, beyond=options.beyond)
-        print(f"{study.data.title}: {', '.join(each.name for each in found)} of {found[0].n_classes_} classes, "
-              f"{time.perf_counter() - teller.start:.0f} s")
-    return 0

@@ -95,14 +95,17 @@ def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_c
 
 
 def _workers(client) -> int:
-    """The number of the workers' threads. Raises OSError where for a while there are none."""
-    start = time.monotonic()
-    while not (found := sum(client.nthreads().values())):
-        if time.monotonic() - start > jobs.PATIENCE:
-            raise OSError(f"The scheduler {client.scheduler.address} has no worker left; start some with `dask worker "
-                          f"{client.scheduler.address}` and run again: the classes that were done are kept.")
+    """The number of the workers' threads. Raises OSError where for a while there are none, or no scheduler."""
+    start, lost, again = time.monotonic(), "", "run again: the classes that were done are kept."
+    while time.monotonic() - start <= jobs.PATIENCE:
+        try:
+            if found := sum(client.nthreads().values()):
+                return found
+            lost = f"has no worker left; start some with `dask worker {client.scheduler.address}` and {again}"
+        except OSError:
+            lost = f"does not answer any more; start it and its workers, and {again}"
         time.sleep(0.2)
-    return found
+    raise OSError(f"The scheduler {client.scheduler.address} {lost}")
 
 
 def _result(future, c: int) -> list:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 import paperlib
-from paperlib.datasets import files
+from paperlib.datasets import files, resized
 
 PACKAGE = Path(paperlib.__file__).parent
 # What pictures pass through on their way to any result that a network has a part in.
@@ -201,6 +201,9 @@ def entries() -> list[Entry]:
         current = kind in MADE_BY and address(kind, manifest["inputs"]) == path
         size = sum(p.stat().st_size for p in (path, record) if p.is_file())
         found.append(Entry(kind, path, size, path.stat().st_mtime, current))
+    for path in folder().glob(f"*{resized.ENDING}"):
+        filled, current = 512 * path.stat().st_blocks, path.stem.endswith(resized.made_by())
+        found.append(Entry("resized", path, filled, path.stat().st_mtime, current))
     return sorted(found, key=lambda entry: entry.made)
 
 

@@ -251,7 +251,7 @@ class Study(Settings):
 
 def _loaded(dataset, root, size, normalisation, train_per_class, test_per_class, allow_subset) -> data.Dataset:
     return data.load(dataset, root, size, normalisation, train_per_class, test_per_class, allow_subset=allow_subset,
-                     kept=store.kept)
+                     kept=store.kept, cache=store.folder())
 
 
 _embedded = lru_cache(maxsize=2)(_loaded)  # studies that differ in their seed have the same pictures: 400 MB of birds

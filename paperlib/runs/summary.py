@@ -37,7 +37,8 @@ class Teller:
 
     def heard(self, _: str, share: float) -> None:
         """What a bar tells, whose share is of all work: see `progress.heard_by`."""
-        self.share(share, (time.perf_counter() - self.start) * (1 - share) / share if share else float("inf"))
+        if 0 < share < 1:
+            self.share(share, (time.perf_counter() - self.start) * (1 - share) / share)
 
     def remember_memory(self, elapsed: float) -> None:
         """The most memory so far. To look costs time, so that one look is far from the next."""

@@ -1,10 +1,12 @@
-"""The commands that look after data sets and the cache."""
+"""The commands that look after data sets and the cache, and the one that fills it with prototypes from a cluster."""
 from __future__ import annotations
 
 import time
 from argparse import Namespace
 
-from paperlib.runs.parameters import UsageError, check_folder
+from paperlib import progress
+from paperlib.runs.parameters import UsageError, check_folder, pairs, settings, typed
+from paperlib.runs.summary import Teller
 
 
 def data(options: Namespace) -> int:
@@ -51,3 +53,30 @@ def cache(options: Namespace) -> int:
 
 def _of_no_use(entry, days: float, options: Namespace) -> bool:
     return (not entry.current and days >= options.keep_days) or (options.older is not None and days > options.older)
+
+
+def fit(options: Namespace) -> int:
+    """Fit B4, B34 and B234 of each data set on a scheduler's workers; prints a line for each data set.
+
+    Raises UsageError for what is no setting, and ValueError, OSError or RuntimeError where a study or a worker fails.
+    """
+    from paperlib.rows import bytes_of
+    from paperlib.runs.study import open_studies
+
+    known, given = settings(), pairs(options.settings)
+    if unknown := ", ".join(sorted(set(given) - set(known))):
+        raise UsageError(f"{unknown} is no setting of a study; there are {', '.join(known)}.")
+    given = {name: typed(name, value, known[name]) for name, value in given.items()}
+    if options.data_root:
+        given["data_root"] = check_folder(options.data_root)
+    bytes_of(options.memory)
+    studies = open_studies({"profile": options.profile, **given})
+    if lacks := [sentence for study in studies for sentence in study.problems()]:
+        raise ValueError(" ".join(lacks))
+    for study in studies:
+        teller = Teller(1)
+        with progress.heard_by(teller.heard):
+            found = study.explainers(options.scheduler, memory=options.memory, beyond=options.beyond)
+        print(f"{study.data.title}: {', '.join(each.name for each in found)} of {found[0].n_classes_} classes, "
+              f"{time.perf_counter() - teller.start:.0f} s")
+    return 0
