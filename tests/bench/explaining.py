@@ -76,7 +76,7 @@ def explain(seen: Seen, x: torch.Tensor, explainers: list[ConceptExplainer], eve
         c = predicted_class(seen, seen.features(x))
         return c, upstream(seen.features(x), seen.C, explainers, c, return_segments=True)
     deepest = explainers[-1]
-    reading = next(readings(seen, x, {deepest.name: deepest}, len(x)))
+    (reading,) = readings(seen, x, {deepest.name: deepest}, len(x))
     return reading, upstream(reading.features, seen.C, explainers, reading.predicted)
 
 
