@@ -366,4 +366,5 @@ closing("11", out)
 # 3. A class larger than all others is the last to be finished. Put the largest class's pictures into the formula: what
 #    does the mean over classes hide?
 #
-# **Next**: [00](../00_tour.ipynb), the tour, with a network and pictures of your own.
+# **Next**: [the page about clusters](cluster.md), for a fit on machines of your own, or [the
+# exercises](../exercises/README.md).
