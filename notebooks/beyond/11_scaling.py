@@ -159,10 +159,10 @@ pd.DataFrame({name: {f"{n} of {most}": f"{m:+.1f} ({a:+.1f} to {b:+.1f})" for n,
               for name, row in lost.items()}).rename_axis("points of accuracy against all")
 
 # %% [markdown]
-# The left panel is the paper's remark. For B4 it holds: the fewest pictures name about as many birds as all. B234, which
-# has more to learn from each picture, loses with every cut. The right panel is what the remark leaves out: B4's
-# accuracy does not move, and yet a quarter of its cells and more show another concept. Some would do so anyway. With
-# the fewest pictures, and another seed for k-means and nothing else, this share of the cells keeps its concept:
+# The left panel is the paper's remark. For B4 it holds: the fewest pictures name about as many birds as all. B234
+# loses with every cut. The right panel is what the remark leaves out: B4's accuracy hardly moves, and yet a quarter of
+# its cells or so and more show another concept. Some would do so anyway. With the fewest pictures, and another seed for
+# k-means and nothing else, this share of the cells keeps its concept:
 
 # %%
 pd.DataFrame({name: dict(zip(("mean", "low", "high"), row, strict=True)) for name, row in seeds.items()}).T.round(0)
@@ -248,16 +248,16 @@ slopes = {title: float(np.polyfit(np.log(list(sweep)), np.log([took[size] for si
 pd.DataFrame(check).T.round(2)
 
 # %% [markdown]
-# Where the model is low, the rows of a larger class take more passes of k-means until nothing moves, which four rates do
-# not know. For classes far larger than those measured it is an estimate from below.
+# Where the model is low, the rows of a larger class take more passes of k-means until nothing moves, which four rates
+# do not know. For classes far larger than those measured it is an estimate from below.
 #
 # ## More workers
 #
 # Classes need nothing of one another: each worker takes one, reads its pictures where they lie, and sends back $K/C$
 # prototypes. Here are real processes on this machine, with Dask's scheduler between them, as it would be between the
 # machines of a cluster. Each fits the explainers of one picture a class for nothing, which loads the network and the
-# pictures, and then those of the fewest pictures against the clock. The clock is the one on the wall: with another program at work, a second
-# worker gains less.
+# pictures, and then those of the fewest pictures against the clock. The clock is the one on the wall: with another
+# program at work, a second worker gains less.
 
 # %%
 fewest = next(iter(fits(DEPTHS[explainer.name]).values()))
@@ -286,8 +286,9 @@ apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in work
 pd.DataFrame({n: {"seconds": took, "largest difference": apart[n]} for n, (took, _) in workers.items()}).T
 
 # %% [markdown]
-# The largest difference from the prototypes that this notebook fitted by itself is zero: not small, but none. What a
-# class's prototypes are depends on its pictures and its seed, and not on who fits it, nor on how many do.
+# The largest difference from the prototypes that this notebook fitted by itself is at most one in the last of the
+# digits that float32 has. What a class's prototypes are depends on its pictures and its seed, and not on who fits it,
+# nor on how many do.
 #
 # ## What a laptop can do, and what a cluster must
 #
@@ -326,9 +327,9 @@ pd.DataFrame({title: {step: f"{row[step] / row['all']:.0%}" for step in row if s
 # %% [markdown]
 # *Laptop*: eight workers are a good one, with all its processors at work, and the rows of one class for each worker in
 # memory at a time; what has no room there lies in a mapped file (`memory` and `beyond` of `ConceptExplainer`). The
-# birds take a minute or less, a data set like CUB-200 minutes to an hour, and ImageNet a night or two. *Cluster*: with
-# as many workers as ImageNet has classes it is minutes, and with more it is no faster, for a class is not shared out.
-# On the way back travel prototypes, not rows: no network is too slow for that.
+# birds take seconds, a data set like CUB-200 minutes, and ImageNet a night. *Cluster*: with as many workers as ImageNet
+# has classes it is minutes, and with more it is no faster, for a class is not shared out. On the way back travel
+# prototypes, not rows: no network is too slow for that.
 #
 # Where the time goes: on a ResNet34 the forward pass takes most of it, and a GPU takes that away. What is left is
 # k-means, which the paper calls the limitation, and it is a part of the whole that grows no faster than the whole.
@@ -350,12 +351,12 @@ print("ImageNet on 1 / 8 / 64 / 1000 workers, hours:",
 # %% [markdown]
 # ## Summary
 #
-# - Fewer pictures are a way out for the accuracy, as far as these pictures show it, and none for the maps: another part
-#   of the training data makes other concepts.
+# - Fewer pictures are a way out for B4's accuracy, not for B234's with eq. 8's factor, and not for the maps: another
+#   part of the training data makes other concepts.
 # - A fit costs in proportion to pictures, classes and prototypes. Four rates, measured in seconds on a few pictures,
 #   tell what a whole data set will take.
 # - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back.
-#   The prototypes are the same to the last bit on any number of them.
+#   The prototypes are the same on any number of them.
 # - The scalability of k-means is a matter of hours and machines, then, and not of what can be done.
 
 # %%
