@@ -151,6 +151,7 @@ def chart(row, name, joined=False):
     for b in boards:
         figures.keep(figure if b is boards[-1] else None, f"choices_{name}", shown[b.title], b.study, out)
 
+# %%
 def against_default(row):
     """Points of accuracy against the default, and the least that could be seen, of each other option."""
     found = {b.title: {option: {"points": gap, "limit": pairs.LIMIT * error}

@@ -288,7 +288,7 @@ lead_gains = pd.DataFrame()
 if "swap, lead" in scored:
     gained = {name: row["swap, lead"] - row["swap"] for name, row in whole.items()
               if np.isfinite(row["swap, lead"] - row["swap"]).sum() > 1}
-    lead_gains = pd.DataFrame(pairs.compared(gained)).T[["difference", "limit", "p"]]
+    lead_gains = pd.DataFrame(pairs.compared(gained)).T.reindex(columns=["difference", "limit", "p"])
 lead_gains.round(3)
 
 # %% [markdown]

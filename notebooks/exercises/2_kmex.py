@@ -77,7 +77,7 @@ if passed:
     means = torch.stack([Z[y == c].mean(0) for c in range(len(names))])
     pairs = {"columns": cosines(C.T, Z, y), "class means": cosines(means, Z, y)}
     figure, axis = plt.subplots(figsize=(5, 2.4), layout="constrained")
-    for place, (title, pair) in enumerate(pairs.items()):
+    for place, pair in enumerate(pairs.values()):
         axis.bar([place - 0.2, place + 0.2], [float(x) for x in pair], 0.38, color=["C0", "C1"])
     axis.set(xticks=[0, 1], xticklabels=pairs, ylabel="cosine: class, out", ylim=(-0.2, 1.05))
     print({title: [round(float(x), 2) for x in pair] for title, pair in pairs.items()})
@@ -235,7 +235,7 @@ if passed:
     axis.legend(fontsize=8)
 
 # %% [markdown]
-# The digits that ship show a milder case: some people cross their sevens.
+# The digits that ship show a milder case: the share of test pictures that KMEx names correctly.
 
 # %%
 digits = Study.of_profile("quick", dataset="digits")
@@ -247,9 +247,9 @@ digits = Study.of_profile("quick", dataset="digits")
 # **Aim**: to measure what Figure 2 suggests, without a projection that moves points about. **Difficulty**: middle, 10
 # minutes. **Runs in** about a second.
 #
-# UMAP keeps neighbourhoods, not distances. So measure in the space itself: how far is a prototype from the nearest point
-# of its class, in units of the class's *spacing*? The spacing is the median, over the points, of the distance to the
-# nearest *other* point.
+# UMAP keeps neighbourhoods, not distances. So measure in the space itself: how far is a prototype from the nearest
+# point of its class, in units of the class's *spacing*? The spacing is the median, over the points, of the distance to
+# the nearest *other* point.
 #
 # <details><summary>Hint 1</summary>
 #

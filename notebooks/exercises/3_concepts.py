@@ -140,8 +140,8 @@ if passed:
     axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
-# With the paper's factor the shallowest block decides most of what is near. Notebook [06](../beyond/06_choices.ipynb)
-# shows what that costs.
+# With the paper's factor the shallowest block decides most of what is near. Notebook
+# [06](../beyond/06_choices.ipynb) shows what that costs.
 #
 # ## 3.3 Assignment
 #

@@ -71,8 +71,8 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
              ["class 1", "class 2"])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Theorem 1. Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for the
-# other class.
+# Theorem 1. Do the first column by hand. Only the second order has the rows above the mean: the last cell speaks for
+# the other class.
 #
 # - *Does every CNN have this form?* Only with average pooling and one linear layer behind it. A maximum, a ReLU or a
 #   norm between the cells and the logits breaks it: VGG's and ConvNeXt's heads do (notebook 01).

@@ -110,7 +110,8 @@ def kernel(tmp_path_factory):
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache-of-the-notebooks"
     manager = KernelManager(kernel_name="python3")
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}  # bars are to be seen
-    manager.start_kernel(env={**environment, "PAPERLIB_CACHE": str(folder), "OMP_NUM_THREADS": "1"})
+    environment |= {"PAPERLIB_CACHE": str(folder), "OMP_NUM_THREADS": "1", "NUMBA_OPT": "0"}  # UMAP is small here
+    manager.start_kernel(env=environment)
     yield manager
     manager.shutdown_kernel(now=True)
 

@@ -45,6 +45,12 @@ def test_a_question_offers_choices_folds_its_answer_and_stands_before_code(name)
         assert len(choices) >= 3 and set(re.match(r"\(([a-d])\)", answer)[1]) <= set(choices)
 
 
+def test_the_lecturers_page_links_to_what_is_there():
+    page = LECTURE.with_name("README.md")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if ":" not in link]
+    assert len(links) >= 8 and [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_the_lecture_was_run_as_its_text_says():
     text, run = jupytext.read(LECTURE.with_suffix(".py")), nbformat.read(LECTURE, as_version=4)
     assert [(c.cell_type, c.source) for c in text.cells] == [(c.cell_type, c.source) for c in run.cells]

@@ -106,7 +106,7 @@ def here(monkeypatch):
 
 
 def test_a_run_with_processes_and_kernels_and_a_failure(run, folder, monkeypatch):
-    monkeypatch.setattr(kernels, "READY", "ipykernel.kernelapp")  # these notebooks need no more
+    monkeypatch.setattr(kernels, "READY", "light")  # these notebooks need no more
     write(folder, "01_second", FAILS)
     assert run("--jobs", "2") == 1
     assert sorted(run.ran()) == ["00_first", "01_second", "10_third"]

@@ -52,8 +52,8 @@ def test_a_share_is_a_job_after_the_stages_that_it_needs_and_leaves_the_notebook
 
 
 def test_another_parameter_is_another_share(fresh_cache):
-    (one, stage), *_ = shares.of([replace(TINY)], CHOICES)
-    (other, _), *_ = shares.of([replace(TINY)], {**CHOICES, "choices_test_per_class": 0})
+    *_, (one, stage) = shares.of([replace(TINY)], CHOICES)
+    *_, (other, _) = shares.of([replace(TINY)], {**CHOICES, "choices_train_per_class": 1})
     results.checkpoint(one.study)
     one.compute(stage)
     assert one.computed(stage) and not other.computed(stage)
