@@ -27,6 +27,21 @@ stub, nothing, a wrong type or shape, an error, a loop without end, a print in p
 a sentence each in every check."""
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 STUB = re.compile(r"^( *)# stub: (.*\n)", re.MULTILINE)
+TAIL = """
+## Why not otter-grader
+
+We tried version 7.0: `otter assign` made a student's notebook from a solved one, as it promises, but
+
+- it brings 25 packages that this project does not need otherwise, among them Sphinx, Playwright and a client of Docker,
+  to a lock of 204;
+- a failed test shows the student the test's code and a traceback, and beside it one sentence that is fixed for the
+  test; ours depends on the answer;
+- it has no time limit in the notebook, and a test cannot tell a changed input or a print from a wrong number;
+- its sources are .ipynb with raw cells that mark beginnings and ends; ours are texts, as all notebooks here.
+
+A lecturer who grades with otter can still call these checks: each returns True or False, so that
+`assert checks.evidence(evidence)` is a test.
+"""
 UNWRITTEN = 'raise NotImplementedError("Write this function.")\n'
 
 
@@ -58,7 +73,7 @@ def files() -> dict[Path, str]:
     found = {}
     for source in sources():
         text = source.read_text()
-        found[source.with_suffix(".ipynb")] = notebook(STUB.sub("", text))
+        found[source.with_suffix(".ipynb")] = notebook(text)
         found[HERE / source.name] = student(text)
         found[HERE / f"{source.stem}.ipynb"] = notebook(student(text))
     return found
@@ -144,7 +159,7 @@ def table() -> str:
             exec(each["code"], names)
             said = ask(check, names)[1].removeprefix("Not yet. ").replace("|", "\\|")
             lines.append(f"| {each['mistake']} | {said} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + TAIL
 
 
 if __name__ == "__main__":

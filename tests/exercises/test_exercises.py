@@ -6,6 +6,7 @@ import re
 import sys
 import time
 
+import otherwise
 import pytest
 import torch
 
@@ -51,6 +52,12 @@ def test_the_lecturers_table_is_in_step():
 def test_the_solution_passes(name, solved):
     passed, said = write.ask(getattr(checks, name), solved)
     assert passed and said.startswith("Correct. "), said
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_other_ways_to_write_the_answer_pass(name):
+    passed, said = write.ask(getattr(checks, name), vars(otherwise))
+    assert passed, said
 
 
 @pytest.mark.parametrize("name", CHECKS)
