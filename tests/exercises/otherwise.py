@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.model_selection import cross_val_score
 from torch.nn import functional as F
 
 from paperlib.kmex import KMEx
@@ -45,7 +44,7 @@ def predict(Z, P, labels):
 
 
 def exp_similarity(d):
-    return np.exp(-d)
+    return np.exp(-d.numpy())
 
 
 def log_similarity(d):
@@ -141,7 +140,9 @@ readings = {"a": False, "b": False, "c": True, "d": False, "e": True}
 
 
 def choose_k(Z, y, Z_test, y_test, candidates):
-    return max(candidates, key=lambda k: cross_val_score(KMEx(k, n_init=2), Z, y, cv=3).mean())
+    half = len(Z) // 2
+    right = [np.mean(KMEx(k, n_init=1).fit(Z[:half], y[:half]).predict(Z[half:]) == y[half:]) for k in candidates]
+    return max(zip(right, candidates, strict=True))[1]
 
 
 def changes(net, test, birds):
