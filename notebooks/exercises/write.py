@@ -32,8 +32,8 @@ TAIL = """
 
 We tried version 7.0: `otter assign` made a student's notebook from a solved one, as it promises, but
 
-- it brings 25 packages that this project does not need otherwise, among them Sphinx, Playwright and a client of Docker,
-  to a lock of 204;
+- it brings 25 packages that this project does not need otherwise, among them Sphinx, Playwright and a client of
+  Docker;
 - a failed test shows the student the test's code and a traceback, and beside it one sentence that is fixed for the
   test; ours depends on the answer;
 - it has no time limit in the notebook, and a test cannot tell a changed input or a print from a wrong number;
