@@ -80,8 +80,8 @@ pd.DataFrame(sizes).T.map("{:,.3g}".format)
 
 # %% [markdown]
 # All rows of ImageNet at once fit on no machine that most of us have. But k-means runs class by class, and the rows of
-# one class are a thousandth: they fit into a laptop. Nothing but the prototypes has to be kept (*travels*): less than a
-# photograph takes on a phone for the birds, a few photographs for ImageNet.
+# one class are a thousandth: they fit into a laptop. Nothing but the prototypes has to be kept (*travels*): less than one
+# photograph takes on a phone for the birds, about ten for ImageNet.
 #
 # ## The first way out: fewer pictures
 #
@@ -276,7 +276,7 @@ from distributed import LocalCluster
 
 workers = {}
 for n in scaling_workers:
-    with LocalCluster(n, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster:
         workers[n] = on_workers(n, cluster.scheduler_address)
 alone = study.explainer(**fewest).prototypes_
 apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in workers.items()}
@@ -366,4 +366,5 @@ closing("11", out)
 # 3. A class larger than all others is the last to be finished. Put the largest class's pictures into the formula: what
 #    does the mean over classes hide?
 #
-# **Next**: [00](../00_tour.ipynb), the tour, with a network and pictures of your own.
+# **Next**: [the page about clusters](cluster.md), for a fit on machines of your own, or [the
+# exercises](../exercises/README.md).

@@ -62,7 +62,7 @@ def explainer(name: str, K: int) -> ConceptExplainer:
     drawn = own[torch.randperm(len(own), generator=draw)[:K]]
     drawn = drawn + 0.1 * own.std(0) * torch.randn(drawn.shape, generator=draw)
     state = {"prototypes": drawn, "prototype_sources": torch.zeros(K, 3, dtype=torch.long),
-             "resolution": torch.tensor(size)}
+             "resolution": torch.tensor(size), "shares": torch.ones(CLASSES)}
     return ConceptExplainer.from_state({"blocks": BLOCKS[name], "prototypes_per_class": K // CLASSES}, state)
 
 
@@ -76,7 +76,7 @@ def explain(seen: Seen, x: torch.Tensor, explainers: list[ConceptExplainer], eve
         c = predicted_class(seen, seen.features(x))
         return c, upstream(seen.features(x), seen.C, explainers, c, return_segments=True)
     deepest = explainers[-1]
-    reading = next(readings(seen, x, {deepest.name: deepest}, len(x)))
+    (reading,) = readings(seen, x, {deepest.name: deepest}, len(x))
     return reading, upstream(reading.features, seen.C, explainers, reading.predicted)
 
 
