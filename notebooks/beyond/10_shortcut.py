@@ -459,4 +459,5 @@ closing("10", out, [shortcut])
 # 3. Take the background's prototypes out of the vote of B234. Does the accuracy before other backgrounds come back?
 # 4. Redraw the bird without one of its parts (`test.redrawn(i, without=("wing bars",))`). Which networks notice?
 #
-# **Next**: [the exercises](../exercises/README.md), with checks; the shortcut is in them, too.
+# **Next**: [11](11_scaling.ipynb), what fitting costs, and how far it goes; or [the exercises](../exercises/README.md):
+# the shortcut is in them, too.
