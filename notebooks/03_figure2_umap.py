@@ -109,6 +109,7 @@ study = studies[-1]
 marks, classes = marks_of(study), chosen(study)
 (Z, y), (Z_test, y_test) = (thinned(*points_of(study, split)) for split in ("train", "test"))
 
+# %%
 def place():
     """name -> positions on the map, (n, 2)"""
     found = figures.project(Z, Z_test, *(P for P, _ in marks.values()), seed=study.seed)

@@ -11,11 +11,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
-from paperlib.guards import check_count
+from paperlib.guards import check_count, count_different
 
 AUTO = 48  # dimensions of the projection; it pays where rows are more, and wider, than twice as many
 SAMPLE = 1024  # rows from which the projection is found
-FINALISTS = 2  # restarts that are finished in all dimensions
+FEWER = 8192  # rows on which the restarts run, where there are more than twice as many
+FINALISTS = 3, 2  # restarts that go on, on all rows, and that are finished in all dimensions
 CACHED = 2**19  # bytes of a chunk of rows and its distances, so that they stay in a core's own cache
 
 
@@ -25,10 +26,11 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
     n_clusters    K, or K/C for the rows of one class
     n_init        restarts: all are seeded by greedy k-means++, and run together
     tol           a restart ends when its centres' squared moves add up to at most this share of a feature's variance
-    max_iter      passes of a restart over the rows, at most; and as many again for the two best in all dimensions
+    max_iter      passes of a restart over the rows, at most, in each of these stages
     random_state  seed; with equal seeds, more restarts add to the first ones
     projection    dimensions in which the restarts run before the two best are finished in all: at most the rows' own;
-                  "auto" for 48 where rows are wider and more than 96, None for all dimensions from the first
+                  "auto" for 48 where rows are wider and more than 96, None for all dimensions from the first.
+                  Projected, they run on 8,192 of more than twice as many rows; the three best go on with all
 
     After fit: cluster_centers_ (K, D) of the rows' type, labels_ (m,), inertia_, n_iter_, n_features_in_. Results are
     equal on any number of threads. Rows (m, D), C-contiguous, are neither copied nor changed: with a projection, fit
@@ -69,12 +71,12 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         uniform = np.stack([np.random.RandomState(seed).random_sample(draws) for seed in seeds])
         widths = {"auto": AUTO if min(m, D) > 2 * AUTO else D, None: D}
         few = rows.project(widths.get(self.projection, self.projection), rng)
-        centres, gain, steps = lloyd(few, plus_plus(few, uniform), **stop)
+        some = few.sample(FEWER, rng)
+        centres, gain, steps = lloyd(some, plus_plus(some, uniform), **stop)
+        if some is not few:
+            centres, gain, steps = _best(FINALISTS[0], centres, gain, steps, few, stop)
         if few is not rows:
-            lifted, gain = means(few, centres, rows)
-            last = gain.argsort(kind="stable")[::-1][:FINALISTS]
-            centres, gain, more = lloyd(rows, lifted[last], **stop)
-            steps = steps[last] + more
+            centres, gain, steps = _best(FINALISTS[1], *means(few, centres, rows), steps, rows, stop)
         return centres[gain.argmax()], int(steps[gain.argmax()])
 
     def predict(self, X):
@@ -108,23 +110,10 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             check_count("projection", self.projection)
             if self.projection > X.shape[1]:
                 raise ValueError(f"projection={self.projection} is wider than the rows, which have {X.shape[1]} "
-                                 f"dimensions: give at most as many, or None for no projection.")
+                                 f"dimensions: give at most these, or None.")
         if (different := count_different(X, self.n_clusters)) < self.n_clusters:
             raise ValueError(f"n_samples={len(X)} of which {different} differ cannot give n_clusters={self.n_clusters} "
                              f"clusters: lower n_clusters.")
-
-
-def count_different(rows, enough):
-    """How many of the rows (m, D) differ; it stops counting at `enough`."""
-    found, start, size = rows[:1], 0, enough
-    while start < len(rows) and len(found) < enough:
-        new = rows[start : start + size]
-        for known in found:
-            new = new[(new != known).any(axis=1)]
-        while len(new) and len(found) < enough:
-            found, new = np.concatenate([found, new[:1]]), new[(new != new[0]).any(axis=1)]
-        start, size = start + size, min(2 * size, SAMPLE)
-    return len(found)
 
 
 @cache
@@ -188,6 +177,12 @@ class Rows:
             np.matmul(x[:, :-1], basis, out=projected[some, :-1])
         return Rows(projected)
 
+    def sample(self, n, rng):
+        """n of these rows, drawn without replacement; all of them where they are not projected, or at most 2 n."""
+        if self.shift is not None or len(self.X) <= 2 * n:
+            return self
+        return Rows(self.X[np.sort(rng.permutation(len(self.X))[:n])])
+
 
 def scores(centres, dtype):
     """The matrix whose product with a row and its 1 is ||x - c||^2 - ||x||^2: (..., D) -> (..., D + 1)."""
@@ -250,6 +245,13 @@ def lloyd(rows, centres, threshold, max_iter):
         if len(active) == 0:
             break
     return centres, gain, steps
+
+
+def _best(n, centres, gain, steps, rows, stop):
+    """The n restarts that gain most, gone on with on these rows: as `lloyd`."""
+    last = gain.argsort(kind="stable")[::-1][:n]
+    centres, gain, more = lloyd(rows, centres[last], **stop)
+    return centres, gain, steps[last] + more
 
 
 def means(rows, centres, of=None):

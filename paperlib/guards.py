@@ -135,3 +135,16 @@ def check_target(target, n: int, n_classes: int, name: str = "target") -> torch.
     if target.shape != (n,) or not whole or target.min() < 0 or target.max() >= n_classes:
         raise ValueError(f"{name} must be one class, or one for each of the {n} images, in 0..{n_classes - 1}.")
     return target.long()
+
+
+def count_different(rows, enough):
+    """How many of the rows (m, D) differ; it stops counting at `enough`."""
+    found, start, size = rows[:1], 0, enough
+    while start < len(rows) and len(found) < enough:
+        new = rows[start : start + size]
+        for known in found:
+            new = new[(new != known).any(axis=1)]
+        while len(new) and len(found) < enough:
+            found, new = np.concatenate([found, new[:1]]), new[(new != new[0]).any(axis=1)]
+        start, size = start + size, min(2 * size, 1024)
+    return len(found)

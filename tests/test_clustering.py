@@ -6,7 +6,9 @@ from sklearn.cluster import KMeans
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from paperlib.clustering import RestartKMeans, Rows, count_different, lloyd, means, nearest, plus_plus
+from paperlib import clustering
+from paperlib.clustering import RestartKMeans, Rows, lloyd, means, nearest, plus_plus
+from paperlib.guards import count_different
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,20 @@ def test_as_good_as_scikit_learns_over_seeds(X):
     for projection in ("auto", 20, None):
         ours = [RestartKMeans(8, random_state=seed, projection=projection).fit(X).inertia_ for seed in range(8)]
         assert np.mean(ours) <= 1.001 * np.mean(theirs)
+
+
+def test_restarts_on_some_rows_are_finished_on_all(X, monkeypatch):
+    rows = np.repeat(X, 3, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((3 * len(X), X.shape[1]))
+    whole = [RestartKMeans(8, random_state=seed).fit(rows) for seed in range(6)]
+    monkeypatch.setattr(clustering, "FEWER", len(rows) // 4)
+    some = [RestartKMeans(8, random_state=seed).fit(rows) for seed in range(6)]
+    one = [RestartKMeans(8, n_init=1, random_state=seed).fit(rows).inertia_ for seed in range(6)]
+    mean = np.mean([each.inertia_ for each in some])
+    assert mean < np.mean(one) and mean < 1.02 * np.mean([each.inertia_ for each in whole])
+    assert [each.inertia_ for each in some] != [each.inertia_ for each in whole]
+    for each in some:  # Lloyd's fixed point on all rows, to within tol
+        means_ = [rows[each.labels_ == k].mean(axis=0) for k in range(8)]
+        assert np.abs(each.cluster_centers_ - means_).max() < 0.05 * rows.std()
 
 
 def test_restarts_never_hurt(X):

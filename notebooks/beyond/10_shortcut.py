@@ -35,7 +35,6 @@ shortcut_pictures: int = 16  # test pictures for the two kinds of map that take 
 cut_outs: int = 15           # test birds of each species that are put before all four backgrounds; 0: all
 
 # %%
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -364,6 +363,8 @@ path = figures.keep(figure, "shortcut_readings", readings, shortcut, out)
 # matter* if it lies within 0.05 of zero, a difference that no reader would see; else it is *open*.
 
 # %%
+import warnings
+
 MATTERS = 0.05
 
 def verdict(of):
@@ -376,6 +377,7 @@ def verdict(of):
     return {"difference": a.mean() - b.mean(), "low": low, "high": high, "in deviations": d,
             "another pair": norm.cdf(d / np.sqrt(2)), "smallest difference": (high - low) / 2, "verdict": called}
 
+# %%
 verdicts = {name: verdict(of) for name, of in readings.items()}
 pd.DataFrame(verdicts).T.infer_objects().round(2)
 
@@ -457,4 +459,5 @@ closing("10", out, [shortcut])
 # 3. Take the background's prototypes out of the vote of B234. Does the accuracy before other backgrounds come back?
 # 4. Redraw the bird without one of its parts (`test.redrawn(i, without=("wing bars",))`). Which networks notice?
 #
-# **Next**: [the exercises](../exercises/README.md), with checks; the shortcut is in them, too.
+# **Next**: [11](11_scaling.ipynb), what fitting costs, and how far it goes; or [the exercises](../exercises/README.md):
+# the shortcut is in them, too.

@@ -48,6 +48,7 @@ from PIL import Image
 from scipy.stats import t
 from torch.utils.data import ConcatDataset, Subset
 
+# %%
 from paperlib import figures
 from paperlib.comparison.pairs import counterparts
 from paperlib.concepts import ConceptExplainer

@@ -119,7 +119,7 @@ passed = checks.predict(predict)
 # %%
 kmex = study.kmex()
 if passed:
-    said = predict(Z_test, torch.as_tensor(kmex.prototypes_), torch.as_tensor(kmex.prototype_labels_))
+    said = torch.as_tensor(predict(Z_test, *map(torch.as_tensor, (kmex.prototypes_, kmex.prototype_labels_))))
     counts = torch.zeros(len(names), len(names)).index_put_((y_test, said), torch.tensor(1.0), accumulate=True)
     plt.subplots(figsize=(3.6, 3.4), layout="constrained")[1].imshow(counts, cmap="Blues")
     plt.xlabel("predicted class")

@@ -95,15 +95,15 @@ if passed:
     axis.legend(fontsize=8)
 
 # %% [markdown]
-# Points that KMEx has not seen, but the network has, look easier than they are: training has pulled them apart by
-# class. So the network must not have seen the points of the choice either. Here one was trained on four fifths of the
-# training pictures, and the choice is made on the last fifth.
+# Points that KMEx has not seen, but the network has, name another K/C than points that neither has seen: training has
+# pulled them apart by class, and most are easier than new ones. So the network must not have seen the points of the
+# choice either. This one was trained on four fifths of the training pictures; choose on the last fifth.
 
 # %% [markdown]
 # ## 5.2 Find the planted shortcut
 #
-# **Aim**: to find out by an experiment what a network looks at. **Difficulty**: middle, 20 minutes. **Runs in** about
-# ten seconds.
+# **Aim**: to find out by an experiment what a network looks at. **Difficulty**: middle, 20 minutes. **Runs in** a few
+# seconds.
 #
 # Two networks name the same eight sparrows. One of them learnt from pictures in which nearly every bird had the
 # background of its species. Which? You are not told, and you may not look at the accuracy. But you can redraw a bird:

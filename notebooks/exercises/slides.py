@@ -30,6 +30,7 @@ from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 HERE = Path(__file__).parent
 MOST_MB = 15
+PATIENCE = 120  # seconds that a browser may take to print
 EM = 17.5  # points of a formula, drawn at 20, that are as high as one em of the text: its letters are smaller
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge",
             "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
@@ -143,11 +144,15 @@ def print_pdf(html: Path, pdf: Path, named: str = "") -> None:
     """Print a page of slides by a browser without a screen. Raises SlidesError."""
     pdf.unlink(missing_ok=True)
     as_root = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # Chromium refuses root otherwise
-    with tempfile.TemporaryDirectory() as profile:
-        ran = subprocess.run([browser(named), "--headless", "--disable-gpu", "--no-first-run", *as_root,
-                              "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                              f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={pdf}",
-                              html.absolute().as_uri()], capture_output=True, text=True, timeout=120)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        try:
+            ran = subprocess.run([browser(named), "--headless", "--disable-gpu", "--no-first-run", *as_root,
+                                  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                                  f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={pdf}",
+                                  html.absolute().as_uri()], capture_output=True, text=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            raise SlidesError(f"No PDF was made: the browser took more than {PATIENCE} seconds. Try again, or print "
+                              "the HTML from any browser.") from error
     if not pdf.is_file():
         raise SlidesError(f"No PDF was made; the browser said: {ran.stderr.strip()[-300:]}")
 

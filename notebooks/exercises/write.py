@@ -27,6 +27,21 @@ stub, nothing, a wrong type or shape, an error, a loop without end, a print in p
 a sentence each in every check."""
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n(.*?)^ *# END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 STUB = re.compile(r"^( *)# stub: (.*\n)", re.MULTILINE)
+TAIL = """
+## Why not otter-grader
+
+We tried version 7.0: `otter assign` made a student's notebook from a solved one, as it promises, but
+
+- it brings 25 packages that this project does not need otherwise, among them Sphinx, Playwright and a client of
+  Docker;
+- a failed test shows the student the test's code and a traceback, and beside it one sentence that is fixed for the
+  test; ours depends on the answer;
+- it has no time limit in the notebook, and a test cannot tell a changed input or a print from a wrong number;
+- its sources are .ipynb with raw cells that mark beginnings and ends; ours are texts, as all notebooks here.
+
+A lecturer who grades with otter can still call these checks: each returns True or False, so that
+`assert checks.evidence(evidence)` is a test.
+"""
 UNWRITTEN = 'raise NotImplementedError("Write this function.")\n'
 
 
@@ -58,7 +73,7 @@ def files() -> dict[Path, str]:
     found = {}
     for source in sources():
         text = source.read_text()
-        found[source.with_suffix(".ipynb")] = notebook(STUB.sub("", text))
+        found[source.with_suffix(".ipynb")] = notebook(text)
         found[HERE / source.name] = student(text)
         found[HERE / f"{source.stem}.ipynb"] = notebook(student(text))
     return found
@@ -127,28 +142,35 @@ def planted() -> dict[str, list[dict]]:
     return yaml.safe_load((PLANTED).read_text())
 
 
-def table() -> str:
-    """checks.md: for each check the planted mistakes and what it says to them."""
-    import torch
+def heard() -> dict[str, list[tuple[dict, bool, str]]]:
+    """check's name -> for each of its planted mistakes: the mistake, whether it passed, and what the check printed."""
     sys.path.append(str(HERE))
     import checks
-    lines = [HEAD]
-    right = {}
-    for source in sources():
-        right |= answers(source.read_text())
+    right = {name: value for source in sources() for name, value in answers(source.read_text()).items()}
+    found = {}
     for name, mistakes in planted().items():
-        check = getattr(checks, name)
-        lines += ["", f"## {' '.join(check.__doc__.split())}", "", "| mistake | what the check says |", "|---|---|"]
         for each in mistakes:
-            names = {**right, "torch": torch}
+            names = dict(right)
             exec(each["code"], names)
-            said = ask(check, names)[1].removeprefix("Not yet. ").replace("|", "\\|")
+            found.setdefault(name, []).append((each, *ask(getattr(checks, name), names)))
+    return found
+
+
+def table(found: dict) -> str:
+    """checks.md from what `heard` gives: for each check the planted mistakes and what it says to them."""
+    import checks
+    lines = [HEAD]
+    for name, mistakes in found.items():
+        title = " ".join(getattr(checks, name).__doc__.split())
+        lines += ["", f"## {title}", "", "| mistake | what the check says |", "|---|---|"]
+        for each, _, said in mistakes:
+            said = said.removeprefix("Not yet. ").replace("|", "\\|")
             lines.append(f"| {each['mistake']} | {said} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + TAIL
 
 
 if __name__ == "__main__":
     if "--pictures" in sys.argv:
         draw(sources())
-    for path, text in {**files(), HERE / "checks.md": table()}.items():
+    for path, text in {**files(), HERE / "checks.md": table(heard())}.items():
         path.write_text(text)

@@ -13,7 +13,7 @@ from paperlib.concepts import ConceptExplainer, fit_together, readings
 from paperlib.datasets.pictures import Pictures, window
 from paperlib.kmex import KMEx
 from paperlib.runs import store
-from paperlib.runs.results import BATCH, content, inputs
+from paperlib.runs.results import BATCH, content, embeddings, inputs
 from paperlib.runs.settings import Settings
 
 if TYPE_CHECKING:
@@ -118,12 +118,14 @@ def evaluations(study: Settings, split: str, choices: Sequence[Mapping]) -> list
 
     def compute(missing):
         chosen = {str(i): fitted[i] for i in missing}
-        seen = {name: [] for name in chosen}
+        seen, Z = {name: [] for name in chosen}, []
         for reading in readings(study.trained, pictures, chosen, BATCH):
             labels = pictures.labels[reading.index]
+            Z.append(reading.features[-1].mean((2, 3)).cpu())  # eq. 2, which would cost another pass
             for name, found in reading.explained.items():
                 columns = (found.predicted == labels, found.tied, found.concepts)
                 seen[name].append(torch.stack([x.double() for x in columns], 1))
+        embeddings(study, split, torch.cat(Z))
         means = [torch.cat(seen[str(i)]).mean(0) for i in missing]
         return [dict(zip(("accuracy", "tie_rate", "concepts_per_map"), mean, strict=True)) for mean in means]
     found = store.kept_together("evaluation", keys, compute)

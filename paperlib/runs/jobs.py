@@ -28,6 +28,7 @@ from paperlib.runs import kernels
 
 MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
 PATIENCE = 20  # seconds to wait for a scheduler's answer
+AFTER = {"embeddings": ("readings",)}  # stages that leave less to do where a run has them, too, and they come first
 ATTEMPTS = 2  # a job whose process dies is begun once more
 DIED = "its process died, as it does when memory runs out; fewer --jobs need less of it"
 # Of Dask. A job may keep its process busy for long. Jobs wait with the scheduler until a process is free. It never
@@ -46,7 +47,8 @@ DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"  # what a
 class Job:
     """Work to be done once all that it `needs` (names of jobs) is done. cost: about how many seconds it takes.
 
-    work: a function without arguments that can be pickled; it keeps on disk what it computes.
+    work: a function without arguments that can be pickled; it keeps on disk what it computes. after: jobs that `graph`
+    adds to its needs where there are such.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Job:
     needs: tuple[str, ...]
     cost: float
     work: Callable[[], object]
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,22 @@ def graph(notebooks: Iterable[tuple[Job, Iterable[tuple[object, str]]]]) -> dict
     for job, shown in notebooks:
         needs = {name: None for study, stage in shown for name in _stage(found, study, stage, computed)}
         found[job.name] = replace(job, needs=(*job.needs, *needs))
-    return found
+    return {name: replace(job, needs=(*job.needs, *(each for each in job.after if each in found)), after=())
+            for name, job in found.items()}
 
 
 def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tuple[str, ...]:
     """Adds to `found` the job of a study's stage, after those of the stages it needs; () where it is computed."""
     if computed(study, stage):
         return ()
-    name = f"{stage}-{crc32(repr(study).encode()):08x}"
+    mark = f"{crc32(repr(study).encode()):08x}"
+    name = f"{stage}-{mark}"
     if name not in found:
         needs = tuple(need for other, each in study.needs(stage) for need in _stage(found, other, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
         # A clean copy: a study that has looked at its data would carry all of it to the worker.
-        found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage))
+        found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage),
+                          tuple(f"{each}-{mark}" for each in AFTER.get(stage, ())))
     return (name,)
 
 

@@ -132,13 +132,16 @@ def train_cnn(study: Settings) -> store.Kept:
     return store.kept("checkpoint", key, compute)
 
 
-def embeddings(study: Settings, split: str) -> np.ndarray:
-    """The embeddings z of a split, (n, D) float32, which say of which split they are."""
+def embeddings(study: Settings, split: str, Z: torch.Tensor | None = None) -> np.ndarray:
+    """The embeddings z of a split, (n, D) float32, which say of which split they are.
+
+    Z: them, where another pass over the pictures has come by them; they are kept if none are.
+    """
     pictures = study.splits[split]
 
     def compute():
         chunks = torch.arange(len(pictures)).split(2 * BATCH)
-        return {"Z": torch.cat([study.trained.embed(pictures.batch(i)).cpu() for i in chunks])}
+        return {"Z": torch.cat([study.trained.embed(pictures.batch(i)).cpu() for i in chunks]) if Z is None else Z}
     key = inputs(study, "network", "seen", pictures=content(pictures))
     return guards.marked(store.kept("embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
 

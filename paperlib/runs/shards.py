@@ -26,6 +26,7 @@ from paperlib.datasets.pictures import PictureFiles, Pictures
 from paperlib.runs import explanations, jobs, results, store
 from paperlib.runs.settings import Settings
 
+WAIT = 120  # seconds for workers to come: from a shared disk they import for long
 PARTS = ("prototypes", "sources", "resolution", "share", "seconds")  # of what `fitting` finds of a class
 
 
@@ -41,7 +42,6 @@ class Asked:
     code: tuple[tuple[str, str], ...]
     listing: str
     weights: str
-    threads: int
     cache: str
 
 
@@ -75,7 +75,7 @@ def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_c
     kept = [c for c in key if store.has("shard", key[c])]
     left, at_work, heard = deque(sorted(set(key) - set(kept), key=lambda c: -len(members[c]))), {}, SimpleQueue()
     asked = Asked(replace(study), code(), _listing(study.data.train), study.checkpoint.manifest["sha256"],
-                  torch.get_num_threads(), jobs.cache_folder())
+                  jobs.cache_folder())
     state = {name: tensor.cpu() for name, tensor in study.trained.model.state_dict().items()}
     network = client.scatter([state], broadcast=True)[0] if left and _workers(client) else None
     for c in kept:
@@ -97,7 +97,7 @@ def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_c
 def _workers(client) -> int:
     """The number of the workers' threads. Raises OSError where for a while there are none, or no scheduler."""
     start, lost, again = time.monotonic(), "", "run again: the classes that were done are kept."
-    while time.monotonic() - start <= jobs.PATIENCE:
+    while time.monotonic() - start <= WAIT:
         try:
             if found := sum(client.nthreads().values()):
                 return found
@@ -145,7 +145,7 @@ def _fit_here(asked: Asked, network: Mapping, fit_class: Callable, index: np.nda
     for (name, theirs), (_, mine) in zip(asked.code, code(), strict=True):
         if theirs != mine:
             raise OtherCode(f"{who} has {name} {mine} and the process that asks it {theirs}; install the same on both.")
-    jobs.settle(asked.threads, asked.cache)
+    jobs.settle(1, asked.cache)  # as many as a job of `reproduce` has, so that prototypes are the same
     try:
         pictures, net = _opened(asked, network)
         with threadpool_limits(1, user_api="blas"):  # as `fitting` does for threads

@@ -15,7 +15,7 @@ from paperlib.runs import explanations, results, store
 from paperlib.runs.settings import Settings, n_runs
 
 HALVES = 2  # jobs that the options of notebook 06 are fitted in
-SECONDS = {"free": 30.0, "half": 4.0, "options": 60.0, "depths": 30.0, "contest": 90.0,
+SECONDS = {"free": 30.0, "half": 12.0, "options": 60.0, "depths": 30.0, "contest": 90.0,
            "sweep": 14.0}  # about, at the size of the quick profile
 NEEDS = {"contest": ("prototypes", "softcam"), "free": ("prototypes",)}  # stages of the study; others, its network
 

@@ -36,8 +36,9 @@ def _key(study, stage):
 
 def cost(study: Settings, stage: str) -> float:
     """Roughly the seconds that a stage takes on one core, to tell how far a run has come."""
-    passes = {"network": 3 * study.recipe.epochs, "prototypes": 4 * study.n_init, "readings": 4, "embeddings": 1,
-              "kmex": 0.3, "protopnet": 1 if shipped.stamp(study) else 3 * study.schedule.epochs, "softcam": 3}[stage]
+    passes = {"network": 3 * study.recipe.epochs, "prototypes": 1 + 0.15 * study.n_init, "readings": 1.5,
+              "embeddings": 0.3, "kmex": 0.1, "protopnet": 1 if shipped.stamp(study) else 3 * study.schedule.epochs,
+              "softcam": 3}[stage]
     return 1 + 2e-3 * passes * len(study.data.train) * (study.data.size / 96) ** 2
 
 

@@ -202,8 +202,9 @@ def entries() -> list[Entry]:
         size = sum(p.stat().st_size for p in (path, record) if p.is_file())
         found.append(Entry(kind, path, size, path.stat().st_mtime, current))
     for path in folder().glob(f"*{resized.ENDING}"):
-        filled, current = 512 * path.stat().st_blocks, path.stem.endswith(resized.made_by())
-        found.append(Entry("resized", path, filled, path.stat().st_mtime, current))
+        state, current = path.stat(), path.stem.endswith(resized.made_by())
+        filled = 512 * getattr(state, "st_blocks", state.st_size // 512)  # it takes room as it is filled
+        found.append(Entry("resized", path, filled, state.st_mtime, current))
     return sorted(found, key=lambda entry: entry.made)
 
 

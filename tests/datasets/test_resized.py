@@ -15,6 +15,7 @@ from paperlib.datasets import load as data
 from paperlib.datasets import resized
 from paperlib.datasets.downloads import DataError
 from paperlib.datasets.pictures import PictureFiles
+from paperlib.runs import store
 
 
 @pytest.fixture
@@ -87,6 +88,11 @@ def test_other_code_takes_no_picture_of_before(root, tmp_path, decoded, monkeypa
     monkeypatch.setattr(resized, "made_by", lambda: "other")
     open_(root, tmp_path / "cache").pixels(0)
     assert len(decoded) == 2
+    monkeypatch.setenv("PAPERLIB_CACHE", str(tmp_path / "cache"))
+    before, now = store.entries()
+    assert (before.kind, before.current, now.current) == ("resized", False, True) and now.bytes >= 3 * 28 * 28
+    store.remove(before)
+    assert [each.path for each in store.entries()] == [now.path]
 
 
 @pytest.mark.parametrize("trouble", ["no room", "no folder", "no right to write"])

@@ -87,6 +87,17 @@ def test_a_job_for_each_stage_that_is_not_computed_and_once_for_all_notebooks(tm
     assert needs["01"] == ["digits, seed 0, prototypes"] and needs["03"] == []
 
 
+def test_a_stage_comes_after_the_one_that_leaves_it_less_to_do_where_a_run_has_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "AFTER", {"prototypes": ("kmex",), "network": ("no such",)})
+    monkeypatch.setattr(Pretended, "STAGES", {"network": (), "prototypes": ("network",), "kmex": ("network",)})
+    study = Pretended(str(tmp_path))
+    for stages in (["prototypes"], ["prototypes", "kmex"]):
+        graph = jobs.graph([(notebook("01"), [(study, stage) for stage in stages])])
+        titles = {name: job.title for name, job in graph.items()}
+        needs = {job.title: [titles[need].split()[-1] for need in job.needs] for job in graph.values()}
+        assert needs["digits, seed 0, prototypes"] == ["network", *stages[1:]]
+
+
 def test_the_longest_chain_comes_first_and_equals_in_order():
     graph = {name: Job(name, name, needs, cost, nothing) for name, needs, cost in [
         ("a", (), 5), ("b", (), 1), ("c", ("b",), 9), ("d", (), 5)]}

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import shutil
 import signal
 import tracemalloc
@@ -22,7 +24,7 @@ from paperlib import progress
 from paperlib.concepts import fit_together
 from paperlib.datasets.downloads import DataError
 from paperlib.runs import explanations, jobs, kernels, shards, store
-from paperlib.runs.command import main
+from paperlib.runs.command import main, parser
 from paperlib.runs.study import Study
 
 NETWORK = {"size": 32, "epochs": 1, "prototypes_per_class": 2, "n_init": 2, "backbone": f"{small.__file__}:tiny",
@@ -46,11 +48,6 @@ def cluster():
 @pytest.fixture(scope="module")
 def scheduler(cluster):
     return cluster.scheduler_address
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(jobs, "PATIENCE", 10)
 
 
 class Told(KMeans):
@@ -167,6 +164,7 @@ def test_a_worker_stays_in_its_memory(scheduler):
 def test_no_scheduler_and_no_worker(monkeypatch, cluster, capsys):
     from distributed import LocalCluster
     monkeypatch.setattr(jobs, "PATIENCE", 1)
+    monkeypatch.setattr(shards, "WAIT", 0.3)
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127.0.0.1:9 within 1 seconds; start one"):
         replace(STUDY).explainers("tcp://127.0.0.1:9", n_init=3)
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0",
@@ -209,3 +207,16 @@ def test_a_worker_without_the_pictures(scheduler, tmp_path):
     (tmp_path / "pets" / "cat" / "0.png").rename(tmp_path / "pets" / "cat" / "7.png")
     with pytest.raises(DataError, match=r"does not see the pictures of this study: others lie there; let all machines"):
         study.explainers(scheduler)
+
+
+def test_the_page_on_clusters_says_what_the_commands_take():
+    from distributed.cli import dask_scheduler, dask_worker
+    text = (Path(store.PACKAGE).parent / "notebooks" / "beyond" / "cluster.md").read_text()
+    kinds = {"python -m paperlib": lambda words: parser().parse_args(words),
+             "dask scheduler": lambda words: dask_scheduler.main.make_context("dask", words),
+             "dask worker": lambda words: dask_worker.main.make_context("dask", words)}
+    for start, check in kinds.items():
+        (line,) = re.findall(rf"^{start} (.*)$", text, re.MULTILINE)
+        check(shlex.split(line))
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(script, "page", "exec")

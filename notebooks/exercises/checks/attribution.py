@@ -135,13 +135,13 @@ def lead(lead):
 
 
 WHY = {  # the truth about each sentence of exercise 4.4, and why
-    "a": (False, "zero is arbitrary: one vector added to all columns turns every cell blue, and no prediction changes "
+    "a": (False, "Zero is arbitrary: one vector added to all columns turns every cell blue, and no prediction changes "
                  "(exercise 1.4)."),
-    "b": (False, "that cell may lead for the runner-up just as much; only the difference decides."),
-    "c": (True, "the logits are the means of the two maps, by Theorem 1."),
-    "d": (False, "a cell of the last block sees far more of the picture than its square, the bird included; ask by "
+    "b": (False, "That cell may lead for the runner-up just as much; only the difference decides."),
+    "c": (True, "The logits are the means of the two maps, by Theorem 1."),
+    "d": (False, "A cell of the last block sees far more of the picture than its square, the bird included; ask by "
                  "changing the water (exercise 5.3)."),
-    "e": (True, "the vector cancels in the difference."),
+    "e": (True, "The vector cancels in the difference."),
 }
 
 
@@ -161,4 +161,4 @@ def _truths(given, why):
         raise Wrong(f"Give True or False for each of the letters {letters}.")
     for letter, (true, reason) in why.items():
         if given[letter] != true:
-            raise Wrong(f"Sentence {letter} is {str(true).lower()}: {reason}")
+            raise Wrong(f"Sentence {letter} is {str(true).lower()}. {reason}")

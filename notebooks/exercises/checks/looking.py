@@ -146,11 +146,11 @@ def share_beside(share_beside):
 
 
 WHY = {  # the truth about each sentence of exercise 5.3, and why
-    "a": (True, "the logit is the mean of the cells' evidence before and after, by Theorem 1."),
-    "b": (False, "a cell of the last block sees far more of the picture than its square."),
-    "c": (True, "refining conserves the mean, and the mean of eq. 11 times the squared norm is the logit."),
-    "d": (False, "each cell takes the nearest of the prototypes that there are, and the map need not lose one."),
-    "e": (False, "a part may speak against the class; then the probability rises without it."),
+    "a": (True, "The logit is the mean of the cells' evidence before and after, by Theorem 1."),
+    "b": (False, "A cell of the last block sees far more of the picture than its square."),
+    "c": (True, "Refining conserves the mean, and the mean of eq. 11 times the squared norm is the logit."),
+    "d": (False, "Each cell takes the nearest of the prototypes that there are, and the map need not lose one."),
+    "e": (False, "A part may speak against the class; then the probability rises without it."),
 }
 
 
