@@ -48,13 +48,13 @@ class Backbone(nn.Module):
 
     @property
     def C(self) -> torch.Tensor:  # noqa: N802 - the paper's letter
-        """The classifier's matrix, (D, n_classes): its columns c_j are the prototypes of Theorem 1."""
-        return self.classifier.weight.detach().T
+        """The classifier's matrix, (D, n_classes) float32: its columns c_j are the prototypes of Theorem 1."""
+        return self.classifier.weight.detach().T.float()
 
     @property
     def bias(self) -> torch.Tensor | None:
         """The classifier's bias, (n_classes,), or None: the paper omits it, a network of one's own may have it."""
-        return None if self.classifier.bias is None else self.classifier.bias.detach()
+        return None if self.classifier.bias is None else self.classifier.bias.detach().float()
 
     @property
     def n_classes(self) -> int:
@@ -86,7 +86,7 @@ class Backbone(nn.Module):
 
     def classify(self, z: torch.Tensor) -> torch.Tensor:
         """clf(z) = z.C + bias, (n, D) to (n, n_classes) (eq. 2)."""
-        return nn.functional.linear(z, self.classifier.weight.detach(), self.bias)
+        return nn.functional.linear(z, self.C.T, self.bias)
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 from paperlib import backbone
 from paperlib.backbone import Backbone, StructureError, features_in_turn
 from paperlib.networks.architectures import build
+from paperlib.theorem1 import predicted_class
 
 OWN = '''
 import torch
@@ -260,6 +261,13 @@ def test_own_network_keeps_its_bias(own):
     assert torch.equal(net.bias, net.model.head.bias.detach()) and net.bias.abs().sum() > 0
     torch.testing.assert_close(net(x), net.embed(x) @ net.C + net.bias)
     assert torch.equal(net(x), net.model(x).detach())
+
+
+def test_a_network_in_bfloat16_is_explained_in_float32(own):
+    net = Backbone(own_net(own, "Net"), **BLOCKS).to(torch.bfloat16)
+    features = net.features(pictures().bfloat16())
+    assert {x.dtype for x in (*features, net.C, net.bias)} == {torch.float32}
+    assert torch.equal(predicted_class(net, features), net.classify(features[-1].mean((2, 3))).argmax(1))
 
 
 def test_network_that_cannot_be_traced_gives_the_same_features(own):
