@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 
 from paperlib.datasets.birds.scenes import BACKGROUNDS, between, ground, perch_of, posed, scene_of, to_picture, words_of
 from paperlib.datasets.birds.shapes import FEET, FINE, LAYERS, shapes_of
 from paperlib.datasets.birds.species import PARTS, SPECIES, Species, part_names, resembling, species_of
 from paperlib.progress import Bar
 
+MANY = 500  # pictures that are drawn by several processes: for fewer, starting these takes longer
 SUPER = 3  # fine pixels along each side of a pixel: the middle one is the pixel's centre
 BITS = 4  # of a fine pixel's coordinate behind the point
 _T = np.arange(4)[:, None]
@@ -172,14 +174,22 @@ def draw_set(per_class: int, seed: int = 0, size: int = 224, species: int | None
     if not 0 <= shortcut <= 1:
         raise ValueError(f"shortcut is {shortcut}: give a probability from 0 to 1.")
     _check_size(size)
+    work = (delayed(_draw_species)(c, range(n_start, n_start + per_class), seed, size, shortcut)
+            for c in range(species))
+    processes = 1 if species * per_class < MANY else min(cpu_count(), 4)
+    drawn = Parallel(n_jobs=processes, return_as="generator")(work)
+    images, masks, backgrounds = zip(*Bar(drawn, "drawing birds", total=species, show=progress, unit="species"),
+                                     strict=True)
     labels = np.repeat(np.arange(species, dtype=np.int64), per_class)
-    images = np.empty((len(labels), size, size, 3), dtype=np.uint8)
-    masks = np.empty((len(labels), size, size), dtype=np.uint8)
-    backgrounds = np.empty(len(labels), dtype=np.int64)
-    for k in Bar(range(len(labels)), "drawing birds", show=progress, unit="picture"):
-        c, i = int(labels[k]), n_start + k % per_class
+    return np.concatenate(images), np.concatenate(masks), labels, np.concatenate(backgrounds)
+
+
+def _draw_species(c, indices, seed, size, shortcut):
+    """Of species c, the pictures with these indices: images, masks, backgrounds, as `draw_set` gives them."""
+    drawn = []
+    for i in indices:
         # Where a shortcut acts on a picture, every stronger one does.
         tied = between(words_of(seed, c, i, 1)[0], 0, 999_999) < round(shortcut * 1_000_000)
-        images[k], masks[k], scene = draw(c, i, seed, size, c % len(BACKGROUNDS) if tied else None)
-        backgrounds[k] = scene["background"]
-    return images, masks, labels, backgrounds
+        image, mask, scene = draw(c, i, seed, size, c % len(BACKGROUNDS) if tied else None)
+        drawn.append((image, mask, np.int64(scene["background"])))
+    return [np.stack(x) for x in zip(*drawn, strict=True)]
