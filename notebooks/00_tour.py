@@ -168,7 +168,8 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
       f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
-# The framed picture has our bird's species, its stone and its water: an embedding keeps more than the class.
+# The framed picture shows a stone in water, too; so do the two farthest. The three farthest have the largest birds:
+# an embedding keeps more than the class.
 #
 # ## Concepts inside the picture
 #
@@ -221,10 +222,10 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
       f"of concept {least}.")
 
 # %% [markdown]
-# The crown and the back are one segment, the face and the breast another; these two are the reddest in the attribution.
-# The wing is paler, and its lower edge shares a concept with the stone. The water falls into an upper and a lower half;
-# these have the largest shares of the evidence by size, not by score: the lower one scores lowest of all. (With a
-# single cell in the last block all scores are equal: attribution cannot tell places apart.)
+# Crown and back are one segment, eye and bill another, throat and breast a third; these are the reddest in the
+# attribution. The wing's lower edge is paler and shares a concept with the stone. The two large pieces of water have
+# the largest shares of the evidence by size, not by score: only one cell, in a corner, scores below the lower.
+# (With a single cell in the last block all scores are equal: attribution cannot tell places apart.)
 #
 # ## What tipped the balance?
 #
@@ -257,9 +258,9 @@ if parts:
 pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
-# The lead is largest at head and breast, and as large in the water above and in front of them. The parts that differ
-# have a larger share of it than of the picture, so the map points their way; yet nearly all of it lies beside them: one
-# cell is larger than both parts together. (The last two rows need known parts.)
+# The lead is largest at head and breast, and nearly as large in the water above and in front of them. The parts that
+# differ have a larger share of it than of the picture; yet nearly all lies beside them: one cell is larger than
+# both parts. (The last two rows need known parts.)
 #
 # ## Put to the test
 #

@@ -152,9 +152,9 @@ epsilons = {row["network"]: {"R": row["R"], **{f"epsilon {name}": row[f"relative
 pd.DataFrame(epsilons).T.round(1)
 
 # %% [markdown]
-# A row with $R = 1$ tests nothing: one cell has nothing to average. So it is with digits: a ResNet makes one cell of 32
-# pixels, their width and that of the paper's MNIST. They check the code, are quick, and get no map. In rows with
-# $R > 1$, a few epsilon in either precision is rounding.
+# A row with $R = 1$ tests nothing: one cell has nothing to average. So it is with the digits: of a picture
+# 32 pixels wide, like these and the paper's MNIST, a ResNet makes one cell. They check the code and get no map. In rows
+# with $R > 1$, a few epsilon in either precision is rounding.
 #
 # ## Read as a self-explainable model
 #
@@ -335,7 +335,7 @@ pd.DataFrame({name: {"dropout off": with_dropout(nets[name], False), "dropout on
 #
 # Eq. 4 needs two things: an average as the pooling, and a linear classifier. Take either away. VGG16 has an average
 # (over $7 \times 7$ regions, not over all cells), but behind it an MLP with ReLUs; ConvNeXt has a layer norm between
-# average and classifier. `Backbone` compares numbers when it is given a network, and refuses:
+# average and classifier. `Backbone` tests the network that it is given, and refuses:
 
 # %%
 torch.manual_seed(study.seed)

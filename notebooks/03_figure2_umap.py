@@ -125,9 +125,9 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
                          on_map["triangles"], squares, [study.data.classes[c] for c in classes])
 
 # %% [markdown]
-# On the right, squares lie within their clusters, or in the one that two species share. On the left, so do the
-# triangles, though the paper's were "rarely near"; the crosses lie in a few places, most in one heap, far from most of
-# their classes.
+# On the right, squares lie within their clusters, or in one that two species share. On the left, so do the triangles,
+# though the paper's were "rarely near"; the crosses lie in a few places, most in one heap, far from most of their
+# classes.
 #
 # On the map, how many marks have a training picture of their own class as the nearest?
 
@@ -158,9 +158,9 @@ def strays(name):
 strays("squares")
 
 # %% [markdown]
-# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest; only the map has
-# moved it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters touch or
-# overlap, and UMAP puts what is close to both among either.
+# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest; only the map moved
+# it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters touch or
+# overlap, and a point near both may be drawn in either.
 #
 # ## What UMAP does to a point that is far away
 #
@@ -223,7 +223,7 @@ line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorde
 #
 # ## Do triangles find their class?
 #
-# The paper's triangles are "rarely near their respective class". Two things can be meant: a triangle is far from its
+# The paper's triangles are "rarely near their respective class". That can mean two things: a triangle is far from its
 # class (*distance*), or another class is nearer (*own class*). Here is each network by itself:
 
 # %%
@@ -257,10 +257,10 @@ for study in studies:
 pd.DataFrame(crowding).T.astype(object)
 
 # %% [markdown]
-# A few points, among the shortest of all, serve all crosses. So the map shows the crosses in heaps, and a heap's place
-# says nothing about their classes. It says that the $c_j$ are short, which depends on the training: weight decay, which
-# ours for digits and birds has, shrinks them. The paper prints no recipe; it follows Gautam et al. (2024), whose public
-# code has no decay, so its crosses may have spread for another reason.
+# A few points, among the shortest of all, are nearest to all crosses. So the map shows the crosses in heaps, and a
+# heap's place says nothing about their classes. It says that the $c_j$ are short, which depends on the training: weight
+# decay, which ours for digits and birds has, shrinks them. The paper prints no recipe; it follows Gautam et al. (2024),
+# whose public code has no decay, so its crosses may be dispersed for another reason.
 #
 # ## The numbers, kept
 

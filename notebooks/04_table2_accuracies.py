@@ -19,7 +19,7 @@
 #
 # **Aim**: to measure all of them, say how large a difference must be to count, look at how a map votes, and find where
 # B234's accuracy goes. **You need** notebook 00 and the standard error of a share. **Time**: half an hour to read,
-# about a minute to run (some more the first time).
+# about a minute to run (longer the first time).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -93,8 +93,8 @@ table = {title: {name: dict(zip(("train", "test"), mean, strict=True)) for name,
 # Accuracies in percent, ours (means over `runs` networks of different seeds) beside the published ones (ResNet34 with
 # ImageNet weights, means of five runs). *sd* is the standard deviation of the test accuracy over networks: what another
 # training would change. *Error* is the standard error of the test accuracy, $\sqrt{p(1-p)/n}$ for $n$ test pictures, in
-# points: what another draw of pictures would change. Do not read anything into less than about three times this error
-# (two errors of the difference of two such accuracies).
+# points: what another draw of pictures would change. Read nothing into less than about three times this error (two
+# errors of a difference of two accuracies).
 
 # %%
 def error(study, percent):
@@ -116,8 +116,8 @@ together = pd.concat({**ours, **published}, axis=1).reindex(ours[studies[-1].dat
 together.round(1).astype(object).fillna("")
 
 # %% [markdown]
-# Levels differ with data and network; compare the gaps to the CNN. The paper's own differ from data set to data set:
-# its B4 matches the backbone on MNIST and loses on CUB-200, and B234 loses little on MNIST and much on CUB-200.
+# Levels differ with data and network; compare the gaps to the CNN. The paper's own differ, too: on MNIST its B4 matches
+# the backbone and its B234 loses little; on CUB-200 both lose, B234 much.
 
 # %%
 def gaps(study):
@@ -135,9 +135,9 @@ pd.concat({study.data.title: gaps(study) for study in studies}, axis=1)
 
 # %% [markdown]
 # One gap is outside the paper's range by more than two errors: on the drawn birds B234 loses more than on any data set
-# of the paper. For the others the range is so wide that the test is weak. The error takes the two accuracies as
-# independent; they share their pictures, so it is on the safe side. What another *training* would change is in *sd*
-# above.
+# of the paper. The other gaps decide little: the paper's range is wide or, for KMEx, smaller than our error. The error
+# takes the two accuracies as independent; they share their pictures, so it is on the safe side. What another *training*
+# would change is in *sd* above.
 #
 # For KMEx, which the paper says costs nothing, here is the difference picture by picture, over all runs, with its
 # 95 % interval (bootstrap over pictures):
@@ -162,8 +162,8 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in kmex_costs.items()}, a
 #
 # ### How ProtoPNet was trained
 #
-# The baseline hangs on its schedule. The official one has a thousand epochs; its author advised stopping much earlier.
-# Ours is shorter still: the first three pushes onto patches for the paper's data sets, a few epochs
+# The baseline depends on its schedule. The official one has a thousand epochs; its author advised stopping much
+# earlier. Ours is shorter still: the first three pushes onto patches for the paper's data sets, a few epochs
 # (`protopnet_epochs`) for `digits` and the drawn ones, which start from the trained CNN.
 
 # %%
@@ -240,9 +240,9 @@ numbers = {name: {"winner": study.data.classes[ballots[name][1][i]],
 path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.labels[i]], **numbers}, study, out)
 
 # %% [markdown]
-# Among B4's few cells those of the correct class (darker blue) cover the bird and more. Most of B234's blue cells are
-# sky: the bird is divided among other species, and so is the rest of the sky, each piece going to whichever species'
-# prototype of sky is nearest. Without the factor most of the bird is blue again.
+# Most of B4's cells are of the correct class (darker blue), on the bird and in the sky. Most of B234's blue cells are
+# sky: much of the bird goes to other species, and so does the rest of the sky, each piece to the species whose
+# prototype is nearest. Without the factor most of the bird is blue again.
 #
 # ## Who votes for what
 #
@@ -325,9 +325,9 @@ first = {study.data.title: {name: each[study.data.title][0][name]["test"] for na
 pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 
 # %% [markdown]
-# On the drawn birds B234 without the factor is as good as B34 and not far below B4: most of the loss is the factor's.
-# The rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species
-# alike. On `digits` there is next to no loss to explain.
+# On the drawn birds B234 without the factor is as good as B34 and close to B4: most of the loss is the factor's. The
+# rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species alike. On
+# `digits` there is next to no loss to explain.
 #
 # All test accuracies of the first run in one picture, with two errors on both sides:
 
@@ -346,7 +346,7 @@ figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title i
 
 # %% [markdown]
 # Compare B234 with and without the factor. On the drawn birds the intervals are far apart: the difference is more than
-# luck with pictures. On `digits` they overlap.
+# luck with pictures. On `digits` they coincide.
 #
 # ## A part of the pictures is enough
 #
@@ -375,7 +375,8 @@ on_parts = {study.data.title: on_a_part(study) for study in studies}
 pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axis=1).round(1).astype(object).fillna("")
 
 # %% [markdown]
-# No accuracy changes by as much as one point. Centroids are means: half of the pictures give nearly the same ones.
+# On half of the drawn birds B4 loses about a point; no other accuracy changes by half of one. Centroids are means: half
+# of the pictures give nearly the same ones.
 #
 # ## What fitting costs
 #
@@ -424,8 +425,7 @@ closing("04", out, studies)
 # - With shallower blocks fewer cells vote for the correct class, and every cell has one vote.
 # - Eq. 8's $1/D_b$ gives the shallow blocks most of the distance. On the drawn birds B234 wins back most of its loss
 #   without it.
-# - ProtoPNet falls behind on the drawn birds, not on `digits`; its numbers are those of one short schedule, printed
-#   above.
+# - ProtoPNet falls behind on the drawn birds, not on `digits`; its numbers are those of one short schedule.
 # - Networks start from random weights unless `weights` says otherwise: read gaps, not levels.
 #
 # ## Exercises

@@ -190,13 +190,13 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
 
 # %% [markdown]
 # Take the first bird. At B4 its darkest red lies on the head and just as much on the water above and before it, for a
-# cell of the last block sees much of the picture; at B34 on the head, with paler red around it; at B234 within the
-# bird's own outline. The concept maps beside tell which piece is which: B4's are blocks on and around the bird, B34
-# cuts it into smaller ones, B234 follows its outline, the stone and the line between light and dark water. Number 1,
-# the largest share of the evidence, is mostly the water below the bird: it has the most cells, and each counts for
-# something, because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the red
-# of B234. On top, all three vote for the prediction; on the last picture, which the network gets wrong, B234's votes
-# are divided among many species.
+# cell of the last block sees much of the picture; at B34 on the head and close around it; at B234 within the bird's own
+# outline. The concept maps beside tell which piece is which: B4's are blocks on and around the bird, B34 cuts it into
+# smaller ones, B234 follows its outline, the stone and the line between light and dark water. At B34 and B234 number 1,
+# the largest share of the evidence, is mostly the water below: it has the most cells, and each counts for something,
+# because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the red of B234. On
+# top, all three vote for the prediction, B234 only just; on the last picture, which the network gets wrong, B234's
+# votes are divided among many species.
 #
 # ## The same in numbers
 #
@@ -230,15 +230,16 @@ readings = {(f"picture {i}", column["name"]): reading(column, i)
 pd.DataFrame(readings).T
 
 # %% [markdown]
-# A concept can lead because it is large or because it scores high; *its score / mean* tells which. Every leading
-# concept here lies mostly on background, and most lead by size alone, with a score below the mean. Where most votes go
-# to another class than the prediction, this explainer would classify the picture otherwise than the network does.
+# A concept can lead because it is large or because it scores high; *its score / mean* tells which. B4's leading
+# concepts score well above the mean; B234's are all background and lead by size, with a score below it. Where most
+# votes go to another class than the prediction, this explainer would classify the picture otherwise than the network
+# does.
 #
 # ## A wrong prediction, explained
 #
-# The last prediction is wrong. Evidence for it alone does not say why it won; that evidence less the true class's,
-# $h_r \cdot (c_\text{said} - c_\text{true})$, does: its mean over the cells is the gap between the two logits. For the
-# drawn birds we also know the parts in which the two species differ.
+# The last prediction is wrong. The evidence for it does not say why it won. Take away that for the true class: the mean
+# of $h_r \cdot (c_\text{said} - c_\text{true})$ over the cells is the gap between the two logits. For the drawn birds
+# we also know the parts in which the two species differ.
 
 # %%
 i, said, true = chosen[-1], int(predicted[chosen[-1]]), int(y[chosen[-1]])
@@ -253,9 +254,9 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species named, blue ones for the true one. In the drawn birds' picture the two differ in the
-# wing bars alone, which this bird has not: the darkest red lies on the lower wing and behind it, next to where they
-# would be. There is red in the grass, too.
+# Red cells speak for the species named, blue ones for the true one. The two drawn species differ in the wing bars
+# alone, and this bird has none. The darkest red lies on the lower wing and behind it, next to where they would be.
+# There is red in the grass, too.
 #
 # A map cannot say what the network would have done. But the bird can be drawn again: on each of the backgrounds, and
 # with the parts above as the *other* species has them.
@@ -310,7 +311,7 @@ if study.dataset == "birds":
 
 # %% [markdown]
 # A row per picture, all maps on one scale; above each stands what the network calls the bird. With the runner-up's
-# marks the red for the first prediction pales; on another background it stays about where it was.
+# marks the red for the first prediction pales; on another background the darkest red stays where it was.
 #
 # One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken.
 
@@ -325,7 +326,7 @@ def look(study, most=100):
 seen = {study.dataset: look(study) for study in studies}
 
 # %% [markdown]
-# Each change is made on all of those that the network gets right. *Still so called*: the share that keeps its
+# Each change is made to all of those that the network gets right. *Still so called*: the share that keeps its
 # prediction. *Area*: the share of the picture that was drawn anew. *Change on it*: the share of a map's change, in
 # absolute value, that lies there; a change spread evenly would have the area's.
 #
@@ -365,9 +366,9 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# Nearly none of the birds keeps its name when its marks change, and nearly all do on another background. The other
-# columns tell how far a map shows where the change was: the marks get more than an even share of it, but less than
-# twice that, a new background about an even one.
+# Hardly any bird keeps its name when its marks change; nearly all do on another background. The other columns tell how
+# far a map shows where the change was: the marks get more than an even share of it, but less than twice that; a new
+# background gets about an even one.
 #
 # ## The baseline's prototypes
 #
@@ -433,9 +434,9 @@ pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
 # All three beat *swapped*, B4 only just, so their concepts know something of where the parts are; none comes near the
-# *ceiling* of its cells. B34's overlap is the largest, but hardly larger than B234's; B234's exceeds that of another
+# *ceiling* of its cells. B34's overlap is the largest, a little larger than B234's; B234's exceeds that of another
 # picture's map by most: large segments overlap something anywhere. The last rows are differences, picture by picture,
-# with their intervals; that of B34 less B234 reaches down to zero.
+# with their intervals; that of B34 less B234 lies above zero.
 #
 # ## How many concepts are on a map?
 
@@ -491,7 +492,7 @@ rows = {(study.data.title, name): row for study in studies for name, row in upwa
 pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %% [markdown]
-# The mean is kept, and with it the logit: each depth tells the same sum in other places. *Deviation / mean* is a map's
+# The mean is kept, and with it the logit: each depth spreads the same sum differently. *Deviation / mean* is a map's
 # contrast: the finer the outline, the smaller. (Where the last block has a single cell it is zero up to rounding in
 # every row, and no depth can say where.) A map refined among all $K$ has more scores, and more concepts than anyone
 # reads.
@@ -500,9 +501,9 @@ pd.DataFrame(rows).T.map("{:.2g}".format)
 #
 # Masks say which pixels are the object. *On it* is the share of what lies above a map's mean, the red of the figures,
 # that falls on the object. Hold it against two others: *area*, the object's share of the picture, which a map without
-# contrast would reach, and *swapped*, the share with another picture's map. Objects like the middle of a picture, and
-# so do the maps of any network; only what exceeds *swapped* comes from this picture: that is *excess*, and *error* its
-# standard error.
+# contrast would reach, and *swapped*, the share with another picture's map. Objects tend to be in the middle of a
+# picture, and so does any network's red; only what exceeds *swapped* comes from this picture: that is *excess*, and
+# *error* its standard error.
 
 # %%
 def share(att, mask):
@@ -557,7 +558,7 @@ closing("05", out, studies)
 #   Its outline gets finer and its contrast smaller: the shallower map says *where* more finely, and *how much* more
 #   evenly.
 # - Whether attribution lies on the object can be measured where there are masks: on the drawn birds more of it does
-#   than chance would have. Chance is neither zero nor the area, for maps and objects share a liking for the middle.
+#   than chance would have. Chance is neither zero nor the area, for maps and objects both favour the middle.
 #
 # ## Exercises
 #

@@ -92,9 +92,9 @@ pd.DataFrame(rows, [*(f"cell {r}" for r in range(1, 5)), "mean of the cells", "t
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Neither: they are nearly the same map. The answer comes in two slides.
 #
-# - *Why is everything red?* On the raw scale it often is: in most pictures nearly every cell gives evidence above zero
-#   for the class that wins, grass and sky with the rest. That is why this map is drawn about its own mean. The next
-#   slide says why nothing is lost by that: zero means nothing.
+# - *Why is each map drawn about its mean?* On the raw scale all of it would be red: in most pictures nearly every
+#   cell gives evidence above zero for the class that wins, grass and sky with the rest. The next slide says why nothing
+#   is lost: zero means nothing.
 # - *Why such coarse squares?* A cell of the last block stands for a square of 32 pixels, and sees far more than that.
 #   Resolution is $R$; no interpolation adds any.
 # - *Is this not CAM?* It is, number by number: the class activation map of Zhou et al. The theorem says why it may be
@@ -190,8 +190,8 @@ figure = figures.sheet(list(drawn.values()), titles, columns=3, side=2,
 #
 # - *Is the paper's Table 1 about this alone?* In part. What all classes share, the mean embedding, makes much of the
 #   gap; without it the columns are nearer, and still below the centroids (notebook 02).
-# - *Why are ProtoPNet's cosines the highest, then?* Its embeddings come out of a sigmoid: all coordinates are positive,
-#   so all vectors point the same way. Its cosine with *other* classes is 0.94.
+# - *Why are ProtoPNet's cosines so high, then?* Its embeddings come out of a sigmoid: all coordinates are positive, so
+#   vectors point much the same way. Its cosine with *other* classes is 0.94.
 # - *Could one train the columns to point at the data?* Moving them by one vector costs nothing and does most of it. It
 #   makes no prediction better and no map truer.
 
@@ -205,11 +205,11 @@ figure = figures.sheet(list(drawn.values()), titles, columns=3, side=2,
 # ![A picture, and the training pictures nearest to its class's centroids](../../figures/tour_prototypes_birds.png)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The frame marks the nearest centroid. Its picture has the bird's species, and the same stone and water.
+# The frame marks the nearest centroid. Its picture has the bird's species, and a stone in water, too.
 #
 # - *Why does KMEx with one prototype lose on digits?* One centroid per class draws a flat border half-way between two
 #   means, whatever the spread of each class. A digit is written in several ways, and their mean is none of them. With
-#   five per class the loss is no longer to be told from zero; on the drawn birds one is as good as five.
+#   five per class the loss is no longer to be told from zero; on the drawn birds five do no better than one.
 # - *Is the picture shown the prototype?* No: the centroid is a vector that no picture has. We show the training picture
 #   nearest to it.
 # - *How do I choose the number per class?* On pictures held back from training, never on the test set; an exercise does
@@ -226,9 +226,10 @@ figure = figures.sheet(list(drawn.values()), titles, columns=3, side=2,
 #
 # - *Why do triangles find their class from afar?* All marks of one length are compared with the data by their direction
 #   alone: the nearest embeddings are, but for their own lengths, those with the largest $z\cdot c_j$, the logit. The
-#   classifier is right, so these are of its class. And yet they lie 5.7 spacings away, where a test picture lies at 1.
-# - *Why are the crosses in a heap?* They are short. The nearest data to a short vector are the shortest, whatever their
-#   class.
+#   classifier is nearly always right, so nearly all are of its class. Yet they lie 5.7 spacings away, where a test
+#   picture lies at 1.
+# - *Why are most crosses in a heap?* They are short. The nearest data to a short vector are the shortest, whatever
+#   their class.
 # - *May I trust distances on a UMAP?* No. It keeps neighbours, and scales the distances of each new point anew. Measure
 #   in the space itself (notebook 03).
 
@@ -243,10 +244,10 @@ figure = figures.sheet(list(drawn.values()), titles, columns=3, side=2,
 # - *Why do ProtoPNet's patches show background?* Its loss asks that each picture have *some* cell near a prototype of
 #   its class; nothing says on the bird. Most cells are background. And the box is the cell's square, while the cell
 #   sees far beyond it: a patch of sky beside a head may stand for the head.
-# - *Why are some patches the same?* Two prototypes may be nearest to the same patch when they are pushed. The class
+# - *Can two patches be the same?* Yes, where two prototypes are nearest to one patch when pushed. The class
 #   then has fewer concepts than it counts (notebook 04 counts the different ones).
-# - *Does training for the explanation cost accuracy?* In the paper much; here some, on a short schedule. Its numbers
-#   are those of a schedule more than of a method.
+# - *Does training for the explanation cost accuracy?* In the paper much; here some on the birds, on a short schedule.
+#   Its numbers are those of a schedule more than of a method.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Concepts inside the picture
@@ -288,8 +289,8 @@ table.map("{:.1f}".format).replace("nan", "")
 #   them are nearest to a prototype of the correct class, on the bird and beside it.
 # - *How large must a difference be to count?* About three standard errors, $\sqrt{p(1-p)/n}$ each, if the methods were
 #   independent; picture by picture one sees smaller ones. Another training is a further source (notebook 04).
-# - *KMEx "does not affect the performance"?* Nearly: it costs less than a point here, and more on real birds. A
-#   claim of no effect needs an interval.
+# - *KMEx "does not affect the performance"?* Nearly: with five per class it costs less than a point here, and more on
+#   real birds. A claim of no effect needs an interval.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Who is heard?
@@ -349,7 +350,7 @@ figure = figures.forest({row: {score: tuple(scores[row][score]) for score in lab
 #   pointed at the bird more often than saliency did. And edges win too: pointing at the bird is easy where the bird is
 #   the most detailed thing.
 # - *Is the network looking where the map points?* Only interventions say. Pointing asks whether the map agrees with us.
-# - *Is it cheap?* Yes: B4 takes 1.1 forward passes, B234 1.6, saliency 3.2, RISE 119.
+# - *Is it cheap?* Yes: B4 takes 1.1 forward passes, B234 1.3, saliency 3.2, RISE 141.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A network that cheats
