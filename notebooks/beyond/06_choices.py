@@ -73,7 +73,7 @@ pd.DataFrame({b.title: {"default explainer": b.name(b.default["depth"]), "fitted
 switches = [row for row in boards[-1].rows
             if row not in ("exponent", "depth") and "pictures" not in row and "seed" not in row]
 pd.DataFrame({row: pd.Series(sorted(boards[-1].rows[row], key=lambda o: bool(boards[-1].rows[row][o])))
-              for row in switches}).T.fillna("")
+              for row in switches}).T.astype(object).fillna("")
 
 # %% [markdown]
 # An option is a difference in the arguments of `ConceptExplainer`, and the default is no difference:
@@ -82,8 +82,8 @@ pd.DataFrame({row: pd.Series(sorted(boards[-1].rows[row], key=lambda o: bool(boa
 boards[-1].rows["block weight (eq. 8)"]
 
 # %% [markdown]
-# Now fit and look. All explainers of one part of the pictures share one pass through the network; all of them look at
-# the same test pictures in another.
+# All explainers of one part of the pictures share one pass through the network; all of them look at the same test
+# pictures in another.
 
 # %%
 for board in boards:
@@ -104,7 +104,7 @@ for board in boards:
 # Two things move these numbers that nobody chose. *Which test pictures*: for two explainers on the same pictures the
 # error of the difference is the standard deviation of the differences, picture by picture, over $\sqrt n$. *Luck of
 # k-means*: another seed gives other prototypes. How much luck there is depends on what is clustered, so it is measured
-# at each depth. A dot is a seed:
+# at each depth. Each mark is a seed:
 
 # %%
 low, high = (pd.concat(pd.DataFrame(b.means).T for b in boards).agg(f) for f in ("min", "max"))
@@ -120,9 +120,9 @@ figure = figures.options(of_seeds(boards[-1]), limits)
 path = figures.keep(figure, "choices_seeds", {"luck": boards[-1].luck}, boards[-1].study, out)
 
 # %% [markdown]
-# *Same map* is against the default explainer, the first seed of the default depth: even its own other seeds stay
-# clearly below one. The map on the screen is one of several that k-means finds about equally good, and no option can be
-# asked to agree more than a seed does.
+# *Same map* is against the default explainer, the first seed of the default depth: even its own other seeds stay below
+# one. A map is one of several that k-means finds about equally good, and no option can be asked to agree more than a
+# seed does.
 #
 # Both errors together, times three, are the **limit**: a smaller difference cannot be seen on these pictures, and
 # "nothing seen" never means more than that. (With some thirty comparisons, two errors would declare one or two
@@ -139,7 +139,8 @@ def ruler(board):
 pd.concat({b.title: pd.DataFrame(ruler(b)).T for b in boards}).round(2)
 
 # %% [markdown]
-# From here on whiskers are limits. The dashed line is the default; where a whisker crosses it, nothing was seen.
+# From here on the whiskers of the accuracy are limits. The dashed line is the default; where a whisker crosses it,
+# nothing was seen.
 
 # %%
 def chart(row, name, joined=False):
@@ -147,7 +148,8 @@ def chart(row, name, joined=False):
     shown = {b.title: b.row(row) for b in boards}
     whiskers = {b.title: {o: pairs.LIMIT * b.difference(n)[1] for o, n in b.keys[row].items()} for b in boards}
     usual = [option for b in boards for option, n in b.keys[row].items() if n == DEFAULT]
-    figure = figures.options(shown, limits, (usual + [""])[0], whiskers, joined)
+    default = usual[0] if len(set(usual)) == 1 else ""  # K/C's differs from data set to data set
+    figure = figures.options(shown, limits, default, whiskers, joined)
     for b in boards:
         figures.keep(figure if b is boards[-1] else None, f"choices_{name}", shown[b.title], b.study, out)
 
@@ -157,7 +159,7 @@ def against_default(row):
     found = {b.title: {option: {"points": gap, "limit": pairs.LIMIT * error}
                        for option, name in b.keys[row].items() if name != DEFAULT
                        for gap, error in [b.difference(name)]} for b in boards}
-    return side_by_side(found, [option for b in boards for option in b.keys[row]]).round(1).fillna("")
+    return side_by_side(found, [option for b in boards for option in b.keys[row]]).round(1).astype(object).fillna("")
 
 def side_by_side(found, order):
     """title -> row -> numbers, as one table; rows in this order, empty where a data set has none (its own default)"""
@@ -170,13 +172,13 @@ against_default("restarts of k-means")
 
 # %% [markdown]
 # Restarts keep the clustering whose rows lie closest to their prototypes, which need not be the one that votes best: in
-# accuracy nothing is seen here.
+# accuracy nothing is seen. But fewer restarts change the birds' maps more than another seed does.
 #
 # ## Eq. 8: whose norm?
 #
 # $q_h$ holds $u^{(b)} / (D_b \|u^{(b)}\|)$. Read for a *row*, each cell keeps only the direction of its channels; read
 # for the *tensor*, cells with strong activations stay stronger than others; with *none*, blocks are as large as the
-# network made them. Only the norm of a row fixes what blocks weigh against each other: the other two let the
+# network made them. Only the norm of a row fixes what blocks weigh against each other in a cell: the other two let the
 # activations decide.
 
 # %%
@@ -188,7 +190,7 @@ against_default("norm (eq. 8)")
 #
 # ## Eq. 8: the factor $1/D_b$
 #
-# First the readings that one finds in code and paper:
+# First the readings found in code and paper:
 
 # %%
 chart("block weight (eq. 8)", "weight")
@@ -222,9 +224,9 @@ def weights(board):
 pd.DataFrame({block: row for b in boards for block, row in weights(b).items()}).T.map("{:.3g}".format)
 
 # %% [markdown]
-# What it does to one picture's map (the last data set; the first test picture that the network classifies correctly, if
-# there is one). Above, among the predicted class's prototypes; below, among all $K$ (eq. 9), other classes in grey.
-# Each column has prototypes, and so colours, of its own.
+# What it does to one picture's map (the last data set; the first test picture that the network classifies correctly).
+# Above, among the predicted class's prototypes; below, among all $K$ (eq. 9), other classes in grey. Each column has
+# prototypes, and so colours, of its own.
 
 # %%
 board, study = boards[-1], boards[-1].study
@@ -291,7 +293,7 @@ pd.DataFrame({(title, name): row for title, rows in costs.items() for name, row 
 # Where the factor costs accuracy, shallow blocks have taken the last one's place; without it they are *added to* it.
 # What a larger $e$ costs is on the ladder: the more the last block weighs, the more the map is that block's coarse
 # grid, smoothed, and the less it follows the edges and colours of the picture. All this on few training pictures: the
-# first remark, below, shows that on the birds all of them take away only a part of the factor's cost.
+# first remark, below, shows that on the birds most of the factor's cost remains with all of them.
 #
 # ## Eq. 7: resolution and interpolation
 #
@@ -353,7 +355,8 @@ against_default("vote (eq. 10)")
 # On the birds the largest cluster decides worse than the largest class; on the digits nothing is seen.
 #
 # More prototypes per class put more concepts on the map, and on the birds they make a better vote; on the digits
-# nothing is seen. (With one per class a map among one class's prototypes is one segment.)
+# nothing is seen. (With one per class a map among one class's prototypes is one segment. No row is marked: the
+# digits' default is five, the birds' ten.)
 
 # %%
 chart("K/C", "k")
@@ -415,8 +418,9 @@ figure = figures.options(targets, ranges, "prediction")
 # ## The first remark: are subsets of the training data enough?
 #
 # "Preliminary results suggest that performance remains stable on subsets of the training data" (section 6). Take some
-# pictures of each class, then more, up to all. *Other pictures* are a second explainer on as many pictures that the
-# first has not seen. *Less than all*: the difference from the largest number, beside the least that could be seen.
+# pictures of each class, then more, up to all of the birds' and as many digits. *Other pictures*: a second explainer on
+# as many pictures that the first has not seen. *Less than all*: the difference from the largest number, beside the
+# least that could be seen.
 
 # %%
 def against_most(board, name):
@@ -434,11 +438,11 @@ pd.concat({(title, name): pd.DataFrame(rows).T for title, each in subsets.items(
            for name, rows in each.items()}).round(1)
 
 # %% [markdown]
-# So much for the performance: on the digits, and for the birds' B4, no loss is seen; the birds' B234 loses much with
-# the factor, and a little without it on the fewest pictures. Is it the same *explanation*? Two explainers on two sets
-# of pictures without a common one: how alike are their maps of the same test pictures (the same adjusted Rand index),
-# and how far apart are their prototypes (matched one to one within each class; the unit is the distance of a prototype
-# to its nearest fellow)? Below it the same for another seed on the same pictures: what k-means does by itself.
+# On the digits, and for the birds' B4, no loss is seen; the birds' B234 loses much with the factor, and a little
+# without it. Is it the same *explanation*? Two explainers on two sets of pictures without a common one: how alike are
+# their maps of the same test pictures (the same adjusted Rand index), and how far apart are their prototypes (matched
+# one to one within each class; the unit is the distance of a prototype to its nearest fellow)? Below it the same for
+# another seed on the same pictures.
 
 # %%
 stable = {b.title: choices.stability(b) for b in boards}
@@ -446,15 +450,13 @@ most = np.nanmax([row["prototypes apart"] for rows in stable.values() for row in
 figure = figures.options(stable, {SAME: (-0.05, 1.05), "prototypes apart": (0, 1.1 * most)})
 
 # %% [markdown]
-# Stable performance is not a stable explanation: where the agreement is far from one, sets of prototypes that vote
-# alike cut the picture up differently. Other pictures are not the only reason: another seed does it too. The paper's
-# remark speaks of performance only.
+# Stable performance is not a stable explanation: prototypes from other pictures vote about as well and cut the picture
+# up differently. Another seed on the same pictures changes less. The paper's remark speaks of performance only.
 #
 # ## The second remark: is the class in the distribution of clusters?
 #
 # "The sustained classification performance of B4 and B234 using cluster distributions calls for further investigation"
-# (section 6). Nothing but the distribution can be used: eq. 10 only counts. Shuffle the cells of a map and no vote
-# changes:
+# (section 6). Eq. 10 only counts. Shuffle the cells of a map and no vote changes:
 
 # %%
 for b in boards:
@@ -497,19 +499,19 @@ pd.DataFrame({(title, name): row for title, rows in gains.items() for name, row 
 # %% [markdown]
 # Where a reader finds more than the vote, the class *is* in the distribution of clusters, and the largest share misses
 # it. So it is with the birds' B234: a class may get cells of every picture; a reader learns to allow for that, the vote
-# cannot. There the reader of classes finds even more than the reader of concepts: *which* of a class's prototypes it is
-# adds nothing that can be learned from these pictures. The reader of concepts may also fall below the vote, as with the
-# digits' B4, for it is not told the prototypes' classes. What is missing between reader and CNN was lost before any
-# counting, or could not be learned from so few pictures. (Ties go to the lowest class here, so the votes may differ a
-# little from the charts.)
+# cannot. With the factor the reader of classes finds even more than the reader of concepts: *which* of a class's
+# prototypes it is adds nothing that can be learned from these pictures; without the factor it adds a little. The reader
+# of concepts may also fall below the vote, as with the digits' B4, for it is not told the prototypes' classes. What is
+# missing between reader and CNN was lost before any counting, or could not be learned from so few pictures. (Ties go to
+# the lowest class here, so the votes may differ a little from the charts.)
 #
 # ## What to fix, and where nothing was seen
 #
 # Every option against the default: points of accuracy, and the agreement of its map with the default's less that of
-# another seed's. Bars are limits. An option whose bar stays clear of the dashed line, for the map on its left, must be
-# stated in a paper; of the others these pictures show nothing. (On the right a map agrees with the default's more than
-# another seed's does.) In accuracy the digits tell no option from the default; the birds tell all but the restarts,
-# $1/(1+D_b)$ and bicubic interpolation.
+# another seed's. Bars are limits. A paper must state an option whose accuracy stays clear of the dashed line, or whose
+# map stays left of it; of the others these pictures show nothing. (To its right a map agrees with the default's more
+# than another seed's does.) In accuracy the digits tell no option from the default; the birds tell all but the
+# restarts, $1/(1+D_b)$ and bicubic interpolation. By the birds' maps the restarts, too, must be stated.
 
 # %%
 compared = [*switches, "depth"]
@@ -528,7 +530,8 @@ for b in boards:
     path = figures.keep(figure, "choices_summary", bars(found[b.title]), b.study, out)
 
 # %%
-side_by_side(found, [(row, option) for row in compared for b in boards for option in b.keys[row]]).round(2).fillna("")
+rows = [(row, option) for row in compared for b in boards for option in b.keys[row]]
+side_by_side(found, rows).round(2).astype(object).fillna("")
 
 # %% [markdown]
 # ## The numbers, kept
@@ -553,8 +556,7 @@ for b in boards:
 # %% [markdown]
 # ## Summary
 #
-# - Every difference stands beside the least that these pictures can show. "Nothing seen" is a statement about the
-#   pictures.
+# - Every difference stands beside the least that these pictures can show.
 # - Eq. 8's factor $D_b^e$ sets how much shallow blocks count: fine detail and many concepts at one end, the last
 #   block's vote and its large segments at the other. An accuracy for B234 cannot be compared without it.
 # - Stable accuracy does not mean stable maps: compare maps, not only accuracies, before you call an explanation robust.

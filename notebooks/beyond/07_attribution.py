@@ -11,9 +11,8 @@
 #
 # **The paper shows** attribution maps that need no gradient (eq. 11, Figure 1), and does not measure them.
 #
-# **Aim**: to measure whether they point at what matters any better than Grad-CAM does, and what they cost. The paper
-# has no number to hold ours against. **You need** notebook 05. **Time**: half an hour to read, up to ten minutes to
-# run.
+# **Aim**: to measure whether they point at what matters any better than Grad-CAM does, and what they cost. **You need**
+# notebook 05. **Time**: half an hour to read, up to ten minutes to run.
 #
 # It takes pictures whose truth is known. A drawn bird comes with a mask of its parts; for two species we know which
 # parts tell them apart; and the same scene can be drawn again with one part as in the other species, so that the
@@ -82,7 +81,7 @@ for number, one, other in list(zip(todo.numbers, todo.target, todo.rival, strict
 # The parts that tell two species apart are the truth of the drawing. Does the network look at them? Draw each bird
 # again with those parts as its rival has them, all else the same pixel for pixel; and, for comparison, before another
 # background. If the network's decision hangs on the parts, the first turns it into the rival, and the second does not.
-# So it is with nearly all pictures of the first network, on which this is measured.
+# So it is with nearly all pictures (of the first network).
 
 # %%
 changed = pd.DataFrame()
@@ -98,9 +97,9 @@ changed.round(2)
 # ## The methods
 #
 # - **B4, B34, B234**: eq. 11, and the same on its way upstream. One forward pass, no gradient.
-# - **Soft-CAM**: the evidence map of notebook 08's network, which was trained on for a map with less in it.
+# - **Soft-CAM**: the evidence map of notebook 08's network, which was trained further for maps with less in them.
 # - **Saliency** (Simonyan et al., notebook 09): $\max |\partial y_j / \partial x|$ over the colours.
-# - **Grad-CAM**, and a relative without its averaging, **HiResCAM**, one block before the last; **integrated
+# - **Grad-CAM**, at the last block and one before; **HiResCAM**, a relative without its averaging, there; **integrated
 #   gradients** from the mean colour; **occlusion** by a window; **RISE**, random masks: captum's and xaitk's.
 # - Floors: **edges** of the picture, whatever the network says; a bump in the **centre**, whatever the picture is; and
 #   a **flat map**, which deletes in random order and points at random.
@@ -126,7 +125,8 @@ print(f"The evidence is negative in {float((evidence < 0).double().mean()):.1%} 
 #
 # Each map is divided by its largest absolute value; those of eq. 11 and of Soft-CAM are shown about their own mean, for
 # zero is arbitrary there, and all in squares of a few pixels, for lone pixels are not seen. Red speaks for the class,
-# blue against it; black lines go round the parts that should be found, where they are known.
+# blue against it (or for it less than the mean); black lines go round the parts that should be found, where they are
+# known.
 
 # %%
 shown = np.linspace(0, len(todo.numbers) - 1, min(5, len(todo.numbers))).round().astype(int)
@@ -161,7 +161,7 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 # "Why a Thicket Sparrow and not a Brook Sparrow?" is a question about $y_j - y_k$. Whatever explains a logit explains
 # this lead: put $c_j - c_k$ in the place of $c_j$. So do eq. 11 and its way upstream, Soft-CAM, gradients, occlusion.
 # RISE cannot: it weighs masks by the probability of one class (in which all rivals are). Edges, centre, a flat map and
-# the oracles know no class. Maps of the class and of the lead, about their means (a map of one segment stays blank):
+# the oracles know no class. Maps of the class and of the lead, about their means:
 
 # %%
 both = {}
@@ -223,9 +223,9 @@ figure = figures.forest(means, panels, lines)
 path = figures.keep(figure, "attribution_scores", {"means": means, "areas": areas}, study, out)
 
 # %% [markdown]
-# Dots are means over pictures, bars intervals (bootstrap, of every twenty one may miss), dashed lines what a flat map
-# gets. On the parts, what a map can win lies between the dashed line and the oracle of its own cells. A flat map's
-# *swap* ranks parts by their size, and the paper's maps of the class rank them no better. In deletion and insertion the
+# Dots are means over pictures, bars intervals (bootstrap; one in twenty may miss), dashed lines what a flat map gets.
+# On the parts, what a map can win lies between the dashed line and the oracle of its own cells. A flat map's *swap*
+# ranks parts by their size, and the paper's maps of the class rank them no better. In deletion and insertion the
 # oracles are no ceiling: what gives a class away is more than what parts it from its rival.
 #
 # ## Who is better?
@@ -267,11 +267,11 @@ path = figures.keep(figure, "attribution_differences", kept, study, out)
 
 # %% [markdown]
 # On the bird and its parts none but the flat map is told to be worse than the paper's maps; the oracles, and even the
-# edges of the picture, are better, and so are saliency and integrated gradients on most of these scores. Deletion and
-# insertion tell only the flat map from the paper's. The verdict changes least with the edges; with RISE it changes more
-# than with any of the paper's maps.
+# edges of the picture, are better, and so are saliency and integrated gradients on most of these scores. Even a bump in
+# the centre points at the bird more often than B34 and B234. Deletion and insertion tell only the flat map from the
+# paper's. The verdict changes least with the edges; with RISE it changes more than with any of the paper's maps.
 #
-# The limits, in the middle over methods, for the cheap methods and for those on every third picture:
+# The limits, as medians over the cheap methods and over those on every third picture:
 
 # %%
 dear = rows.index.get_level_values("other").isin(contest.DEAR)
@@ -279,9 +279,9 @@ pd.DataFrame({"cheap methods": rows[~dear].groupby("score")["limit"].median(),
               "every third picture": rows[dear].groupby("score")["limit"].median()}).reindex(good).round(2)
 
 # %% [markdown]
-# And the score that asks about the decision itself, method by method: what each gains by explaining the
-# lead instead of the class. All gain; the difference is told from chance for the paper's maps, Soft-CAM, both Grad-CAMs
-# and integrated gradients.
+# On the score that asks about the decision itself, what does each method gain by explaining the lead instead of the
+# class? All gain; the difference is told from chance for the paper's maps, Soft-CAM, both Grad-CAMs and integrated
+# gradients.
 
 # %%
 lead_gains = pd.DataFrame()

@@ -12,12 +12,12 @@
 # **A related system claims** (Soft-CAM; Djoumessi and Berens 2025, arXiv 2505.17748) that a CNN becomes explainable by
 # itself if average pooling and linear classifier are replaced by a *class evidence layer*, a 1x1 convolution whose maps
 # are averaged into the logits; and that training it with a penalty on the maps gives **better maps at equal accuracy**.
-# Its numbers are for medical pictures; ours are for the ones at hand.
+# Its numbers are for medical pictures.
 #
 # Seen from Theorem 1 the first half is free: both orders give the same logits, so the layer can be *taken over* from
 # any trained classifier.
 #
-# **Aim**: to assert that, then train on with a penalty, chosen on validation pictures, and put the second half to the
+# **Aim**: to check that, then train on with a penalty, chosen on validation pictures, and put the second half to the
 # test: three networks, all test pictures, and scores of notebook 07. **You need** notebooks 01 and 07. **Time**: twenty
 # minutes to read, about five to run.
 
@@ -169,7 +169,7 @@ chosen = choices.choose({l1: choosing.softcam_accuracy("test", l1) for l1 in swe
 print(f"chosen: {chosen:g}; Table 2 and notebook 07 take {SOFTCAM_L1:g}")
 
 # %% [markdown]
-# The error is that of the validation pictures' number: with fewer pictures, or more, another penalty may be the largest
+# The error depends on how many validation pictures there are: with fewer, or more, another penalty may be the largest
 # that can be afforded.
 #
 # ## Better maps at equal accuracy?
@@ -178,8 +178,8 @@ print(f"chosen: {chosen:g}; Table 2 and notebook 07 take {SOFTCAM_L1:g}")
 # score the evidence for the class that the network predicts: does its highest cell hit the bird (*pointing, object*),
 # or one of the parts that tell the class from the runner-up (*pointing, parts*)? How much of what is above the map's
 # mean lies there (*mass above mean*)? How uneven is it (*Gini*)? All four stay the same if a map is multiplied by a
-# number. Deletion and insertion of notebook 07 are left out: the penalty makes all logits smaller, and so the softmax
-# flatter, and their curves would show that before anything else.
+# positive number. Deletion and insertion of notebook 07 are left out: the penalty makes all logits smaller, and so the
+# softmax flatter, and their curves would show that before anything else.
 
 # %%
 def scored(soft, run, todo):
@@ -212,8 +212,8 @@ means = contest.table(found)
 pd.DataFrame({name: {score: f"{mean:.2f}" for score, (mean, *_) in row.items()} for name, row in means.items()}).T
 
 # %% [markdown]
-# Means over the networks. What does the penalty add, beyond the epoch more? The differences to *L1 0*, the same epoch
-# without a penalty, picture by picture, with 95 % intervals (bootstrap over the pictures):
+# Means over the networks. What does the penalty add, beyond the additional epoch? The differences to *L1 0*, the same
+# epoch without a penalty, picture by picture, with 95 % intervals (bootstrap over the pictures):
 
 # %%
 gaps = {name: {score: each - found["L1 0"][score] for score, each in row.items()}
@@ -224,7 +224,7 @@ figure = figures.forest(gains, labels, dict.fromkeys(labels, 0.0))
 path = figures.keep(figure, "softcam_scores", {"means": means, "gains": gains}, study, out)
 
 # %% [markdown]
-# Right of the dashed line the map, or the accuracy, is better than without the penalty. What can these pictures show?
+# Right of the dashed line the score is higher than in the same epoch without the penalty. What can these pictures show?
 # *Limit*: three standard errors, less than which cannot be seen; $p$ is corrected by Holm for all these comparisons, as
 # in notebook 07. And is the difference of one sign in every network?
 
@@ -293,9 +293,10 @@ closing("08", out, [study])
 # - *Better maps at equal accuracy?* On the drawn birds not both. The penalty that validation pictures allow keeps the
 #   accuracy, and what it changes in the maps is too small to matter to a reader. The next stronger one makes them
 #   sparser, at a price in accuracy, and they hit the parts that tell two birds apart no more often.
-# - An L1 norm falls when all evidence shrinks as well as when fewer cells have any. A smaller norm is no sparser map.
-# - A penalty is a choice, and a choice that looks at test pictures makes their accuracy too good. Validation pictures
-#   cost one more network, trained on four fifths of the pictures.
+# - An L1 norm falls when all evidence shrinks as well as when fewer cells have any. A smaller norm need not mean a
+#   sparser map.
+# - A penalty is a choice, and a choice that looks at test pictures makes their accuracy look too good. Validation
+#   pictures cost one more network, trained on four fifths of the pictures.
 # - The columns remain prototypes, and can be held against the data like any classifier's. The penalty brings them no
 #   nearer to their classes, and the stronger one turns them away.
 #

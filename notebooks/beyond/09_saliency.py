@@ -133,10 +133,10 @@ swept = {l2: {"score / best real": float((course[-1] / best).mean()),
 pd.DataFrame(swept).T.rename_axis("\u03bb").round(2)
 
 # %% [markdown]
-# Do you recognise the class in them? Scores far above any real picture's come from a few coloured spots. Where another
-# class's score rises even higher, the network does not even predict the class that a picture was made for. And a
-# penalty that brings the score down does not bring a bird: the first picture of the second row, whose score is about
-# the best real one's, is a faint grid of dots, and the rows below are grey. The columns $c_j$ themselves lie away from
+# Do you recognise the class in them? Scores far above any real picture's come from coloured spots. Other classes'
+# scores rise even higher: without a penalty the network takes no picture for its class. And a penalty that brings the
+# score down does not bring a bird: the first picture of the second row, whose score is about the best real one's, is a
+# faint grid of dots, and the rows below are all but grey. The columns $c_j$ themselves lie away from
 # their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the training pictures nearest to
 # them, in their place.
 #
@@ -225,9 +225,9 @@ if truth is not None:
     path = figures.keep(figure, "saliency_away", {"means": rows}, study, out)
 
 # %% [markdown]
-# Near the middle the bump's boxes are the best of all; they get worse from third to third, as those of fixed place do,
-# and in the last they are below saliency's, which do not fall. Where all birds sit in the middle, as in many data sets,
-# nobody would have noticed.
+# Near the middle the bump's boxes are the best of all. They get worse from third to third, as the edges' and the fixed
+# ones do, and in the last their mean is below saliency's, which does not fall. Where all birds sit in the middle, as in
+# many data sets, nobody would have noticed.
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
@@ -251,7 +251,7 @@ closing("09", out, [study])
 # - The class saliency map takes one backward pass and has the picture's resolution, but no sign, and does not add up to
 #   the score; eq. 11 adds up to it exactly, at the resolution of the last block.
 # - A picture made to raise a class's score can beat all real ones many times over without looking like any, or being
-#   taken for one. No weight of the penalty draws a bird: it leads from coloured spots to grey.
+#   taken for its class. None of the penalty's weights draws a bird: they lead from coloured spots to grey.
 # - With a graph cut a map becomes a box, and most of the box is the graph cut's. Given nothing but the picture's edges,
 #   or a bump in the middle, it finds the birds as well as from saliency, as far as these pictures can show. A box does
 #   not measure what a map knows; notebook 07 asks for the parts instead.

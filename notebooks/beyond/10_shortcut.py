@@ -86,7 +86,7 @@ figure = figures.sheet([train.pixels(i) for train, i in trains], [described(trai
 path = figures.keep(figure, "shortcut_pictures", shown, shortcut, out)
 
 # %% [markdown]
-# In the lower row each species has one background, in the upper row any.
+# In the lower row each species has one background, in the upper row any (Brook's three are alike by chance).
 #
 # ## What the test accuracy says
 #
@@ -282,8 +282,8 @@ path = figures.keep(figure, "shortcut_crossed", square, shortcut, out)
 # If votes told of the network alone, the two rows of one network would agree, whatever its concepts were fitted on; if
 # they told of the pictures alone, the two rows of the same pictures would. Neither do. Most votes follow the
 # background only where a network with the shortcut meets pictures with it. Pictures with the shortcut lift the votes of
-# an honest network somewhat, most of all with B34. And honest pictures hide the shortcut of a network that has it:
-# there each species has prototypes of every background, and votes are no more than chance.
+# an honest network somewhat, B34's more than B4's. And honest pictures hide a network's shortcut: there each
+# species has prototypes of every background, and votes are close to chance.
 #
 # ## Where prototypes come from
 #
@@ -335,8 +335,8 @@ print(f"ten pictures at random: {at_random:.0%}")
 
 # %% [markdown]
 # The first prototype of the first species, and the test pictures nearest to it: above for the first honest network,
-# below for the first with the shortcut. Above, all are of one species, before all four backgrounds; below, all are
-# before the sky, and of three species. Do not judge by one prototype; the reading is the mean over all.
+# below for the first with the shortcut. Above, all are of one species, before all four backgrounds; below, all are in
+# grass, and of four species. Do not judge by one prototype; the reading is the mean over all.
 
 # %%
 numbers = [i for side in studies for i in near[side][0][0].tolist()]

@@ -18,7 +18,7 @@
 # more workers help, and what would ImageNet take?
 #
 # **Aim**: to know, before a fit, how long it takes and where. **You need** notebook 04. **Time**: twenty minutes to
-# read, about two minutes to run.
+# read, three minutes to run.
 
 # %%
 from paperlib.runs.claims import closing, opening
@@ -133,8 +133,8 @@ def shares(run):
 each = [shares(run) for run in networks]
 
 # %% [markdown]
-# Points are means over the networks. Bars are 95 % intervals for another network of the same kind (Student's $t$), wide
-# because the networks are few.
+# Points are means over the networks. Bars are 95 % intervals of these means (Student's $t$), wide because the networks
+# are few.
 
 # %%
 def over_networks(values):
@@ -160,17 +160,17 @@ pd.DataFrame({name: {f"{n} of {most}": f"{m:+.1f} ({a:+.1f} to {b:+.1f})" for n,
               for name, row in lost.items()}).rename_axis("points of accuracy against all")
 
 # %% [markdown]
-# The left panel is the paper's remark. For B4 it holds: the fewest pictures name about as many birds as all. B234
-# loses with every cut. The right panel is what the remark leaves out: B4's accuracy hardly moves, and yet a quarter of
-# its cells or so and more show another concept. Some would do so anyway. With the fewest pictures, and another seed for
-# k-means and nothing else, this share of the cells keeps its concept:
+# The left panel is the paper's remark. For B4 it holds: the fewest pictures name about as many birds as all. B234's
+# mean falls with every cut, though its intervals reach zero. The right panel is what the remark leaves out: B4's
+# accuracy hardly moves, and yet a quarter of its cells or more show another concept. Some would do so anyway. With the
+# fewest pictures, and another seed for k-means and nothing else, this share of the cells keeps its concept:
 
 # %%
 pd.DataFrame({name: dict(zip(("mean", "low", "high"), row, strict=True)) for name, row in seeds.items()}).T.round(0)
 
 # %% [markdown]
 # On average another seed changes fewer cells than other pictures do; but networks differ much in this, as the wide
-# interval says.
+# intervals say.
 #
 # ## The second way out: all pictures, at their price
 #
@@ -183,8 +183,8 @@ pd.DataFrame({name: dict(zip(("mean", "low", "high"), row, strict=True)) for nam
 # + R' \left( t_\text{compose} + \tfrac{K}{C}\, t_\text{cluster} \right) \right)$$
 #
 # for $n$ pictures of $C$ classes with $R'$ cells each. `paperlib/runs/costs.py` is this formula. The four rates are
-# measured once, on a few pictures of one class, in seconds of this processor, on which other programs have no
-# influence.
+# measured once, on a few pictures of one class, in processor seconds of this process: those of other programs do not
+# count.
 
 # %%
 def of_class(c, n):
@@ -236,8 +236,8 @@ numbers = {"seconds, measured": drawn(took), "seconds, modelled": drawn(model), 
 path = figures.keep(figure, "scaling_costs", numbers, study, out)
 
 # %% [markdown]
-# Twice the pictures or classes are about twice the work; twice the prototypes are less, for the pictures have to pass
-# through the network in any case. In numbers, at the three largest sizes, which the model had to reach furthest for:
+# Twice the classes are about twice the work. Twice the pictures or prototypes are less: a class has costs that come
+# once, and its pictures pass through the network in any case. In numbers, at the three largest sizes:
 
 # %%
 furthest = {title: list(sweep.values())[-1] for title, sweep in sweeps.items()}
@@ -249,16 +249,16 @@ slopes = {title: float(np.polyfit(np.log(list(sweep)), np.log([took[size] for si
 pd.DataFrame(check).T.round(2)
 
 # %% [markdown]
-# Where the model is low, the rows of a larger class take more passes of k-means until nothing moves, which four rates
-# do not know. For classes far larger than those measured it is an estimate from below.
+# The model is low at every point, most of all for the fewest pictures: four rates do not know what comes once for each
+# class, nor how many passes k-means takes in a far larger one. Read it as an estimate from below.
 #
 # ## More workers
 #
 # Classes need nothing of one another: each worker takes one, reads its pictures where they lie, and sends back $K/C$
 # prototypes. Here are real processes on this machine, with Dask's scheduler between them, as it would be between the
 # machines of a cluster. Each fits the explainers of one picture a class for nothing, which loads the network and the
-# pictures, and then those of the fewest pictures against the clock. The clock is the one on the wall: with another
-# program at work, a second worker gains less.
+# pictures, and then those of the fewest pictures against the clock. The clock is the one on the wall, and the programs
+# at work beside it count.
 
 # %%
 fewest = next(iter(fits(DEPTHS[explainer.name]).values()))
@@ -287,9 +287,9 @@ apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in work
 pd.DataFrame({n: {"seconds": took, "largest difference": apart[n]} for n, (took, _) in workers.items()}).T
 
 # %% [markdown]
-# The largest difference from the prototypes that this notebook fitted by itself is at most one in the last of the
-# digits that float32 has. What a class's prototypes are depends on its pictures and its seed, and not on who fits it,
-# nor on how many do.
+# Here two workers took longer than one: so small a fit, beside other programs, does not show what they gain. The
+# prototypes are those that this notebook fitted by itself, but for rounding. They depend on a class's pictures and its
+# seed, and not on who fits it, nor on how many do.
 #
 # ## What a laptop can do, and what a cluster must
 #
@@ -329,11 +329,12 @@ pd.DataFrame({title: {step: f"{row[step] / row['all']:.0%}" for step in row if s
 # *Laptop*: eight workers are a good one, with all its processors at work, and the rows of one class for each worker in
 # memory at a time; what has no room there lies in a mapped file (`memory` and `beyond` of `ConceptExplainer`). The
 # birds take seconds, a data set like CUB-200 minutes, and ImageNet a night. *Cluster*: with as many workers as ImageNet
-# has classes it is minutes, and with more it is no faster, for a class is not shared out. On the way back travel
-# prototypes, not rows: no network is too slow for that.
+# has classes it is minutes, and with more it is no faster, for a class is not shared out. What comes back is
+# prototypes, not rows: no connection is too slow for them.
 #
-# Where the time goes: on a ResNet34 the forward pass takes most of it, and a GPU takes that away. What is left is
-# k-means, which the paper calls the limitation, and it is a part of the whole that grows no faster than the whole.
+# Where the time goes: on a ResNet34 the forward pass takes most of it, and a GPU shortens that. Next comes k-means,
+# which the paper calls the limitation and which grows no faster than the whole; with the birds' small network it is
+# most of the work.
 #
 # ## The numbers, kept
 
@@ -352,13 +353,13 @@ print("ImageNet on 1 / 8 / 64 / 1000 workers, hours:",
 # %% [markdown]
 # ## Summary
 #
-# - Fewer pictures are a way out for B4's accuracy, not for B234's with eq. 8's factor, and not for the maps: another
-#   part of the training data makes other concepts.
-# - A fit costs in proportion to pictures, classes and prototypes. Four rates, measured in seconds on a few pictures,
-#   tell what a whole data set will take.
-# - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back.
-#   The prototypes are the same on any number of them.
-# - The scalability of k-means is a matter of hours and machines, then, and not of what can be done.
+# - Fewer pictures are a way out for B4's accuracy. For B234's, with eq. 8's factor, that is not shown, and the maps
+#   change: other pictures make other concepts.
+# - The cost of a fit grows in proportion to classes, and more slowly with pictures and prototypes. Four rates from a
+#   few pictures tell roughly, from below, what a whole data set takes.
+# - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back:
+#   the same ones, but for rounding.
+# - Large data sets take hours or machines; k-means does not rule them out.
 
 # %%
 closing("11", out)

@@ -100,8 +100,22 @@ def graph(notebooks: Iterable[tuple[Job, Iterable[tuple[object, str]]]]) -> dict
     for job, shown in notebooks:
         needs = {name: None for study, stage in shown for name in _stage(found, study, stage, computed)}
         found[job.name] = replace(job, needs=(*job.needs, *needs))
-    return {name: replace(job, needs=(*job.needs, *(each for each in job.after if each in found)), after=())
-            for name, job in found.items()}
+    return _in_order({name: replace(job, needs=(*job.needs, *(each for each in job.after if each in found)), after=())
+                      for name, job in found.items()})
+
+
+def _in_order(found: Mapping[str, Job]) -> dict[str, Job]:
+    """The jobs as they come, but each after those that it needs."""
+    placed: dict[str, Job] = {}
+
+    def place(name):
+        for need in found[name].needs:
+            if need not in placed:
+                place(need)
+        placed[name] = found[name]
+    for name in found:
+        place(name)
+    return placed
 
 
 def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tuple[str, ...]:
