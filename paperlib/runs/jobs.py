@@ -110,7 +110,7 @@ def _in_order(found: Mapping[str, Job]) -> dict[str, Job]:
 
     def place(name):
         for need in found[name].needs:
-            if need not in placed:
+            if need in found and need not in placed:
                 place(need)
         placed[name] = found[name]
     for name in found:
