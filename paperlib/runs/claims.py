@@ -147,7 +147,8 @@ def _data_sets(claim: Claim, found: Records) -> tuple[str, ...]:
     if claim.on != ("any",):
         return claim.on
     file = next(iter(claim.quantity.values())).partition(":")[0].removesuffix(".json")
-    present = {record["settings"]["dataset"]: None for record in found.values() if "settings" in record}
+    settings = [record.get("settings", {}) for record in found.values()]  # those of make bench have no data set
+    present = {each["dataset"]: None for each in settings if "dataset" in each}
     return tuple(name for name in present if file.replace("{on}", name) in found) or ("any",)
 
 

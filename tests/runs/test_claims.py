@@ -269,3 +269,8 @@ def test_what_is_bound_to_nothing_or_wrong_is_told_with_its_line():
         "table2_birds": {"numbers": {}}})[0]
     cells = "# %% [markdown]\n# About 97.5 % of them.\n\n# %%\nx = 3\n# 5 is a comment\n"
     assert prose.problems("04.py", cells, [], run()) == ["04.py:2: 97.5 is bound to nothing"]
+
+
+def test_the_ledger_is_judged_beside_what_the_bench_keeps(committed):
+    assert "bench" in committed and "dataset" not in committed["bench"]["settings"]
+    assert claims.judge(claims.read(), committed)
