@@ -81,7 +81,7 @@ def kept_features(batches: Iterable, n: int, blocks: int, room: int) -> list[lis
         used = features[-blocks:]
         if places is None:
             fits = sum(x[0].nbytes for x in used) * n <= room
-            places = [None if fits else torch.from_numpy(array((n, *x.shape[1:]), 0)) for x in used]
+            places = [None if fits else _place(n, x) for x in used]
         for b, place in enumerate(places):
             if place is not None:
                 _check_size(used[b].shape[2:], place.shape[2:])
@@ -89,6 +89,14 @@ def kept_features(batches: Iterable, n: int, blocks: int, room: int) -> list[lis
         found.append([None] * (len(features) - len(used)) + used)
         start += len(used[0])
     return found
+
+
+def _place(n: int, x: torch.Tensor) -> torch.Tensor:
+    """A mapped (n, D, H, W), laid out as x is: sums over channels add in the order of the layout, to the last bit."""
+    _, D, H, W = x.shape
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return torch.from_numpy(array((n, H, W, D), 0)).permute(0, 3, 1, 2)
+    return torch.from_numpy(array((n, D, H, W), 0))
 
 
 def array(shape: tuple[int, ...], room: int) -> np.ndarray:

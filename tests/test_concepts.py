@@ -519,6 +519,24 @@ def test_mapped_rows_and_features_give_the_same_prototypes_and_leave_no_file(bac
     assert list(tmp_path.iterdir()) == []
 
 
+def test_mapped_features_keep_their_layout_and_every_bit():
+    class Wide:  # enough channels for the order in which they are added to show
+        n_classes, bias, blocks, C = 2, None, ("f1", "f2"), torch.zeros(192, 2)
+
+        def features(self, x):
+            x = F.interpolate(x.repeat(1, 64, 1, 1), 8).relu()
+            return [f.contiguous(memory_format=torch.channels_last) for f in (x, F.avg_pool2d(x, 2))]
+
+    images = torch.randn(8, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([images, images.flip(1) ** 2])
+
+    def fitted(memory):
+        explainers = [ConceptExplainer(blocks, 3, 2, memory=memory) for blocks in ((2,), (1, 2))]
+        return fit_together(explainers, Wide(), images, torch.arange(16) // 8)
+    for held, mapped in zip(fitted(10**9), fitted(2000), strict=True):
+        assert torch.equal(held.prototypes_, mapped.prototypes_)
+
+
 def test_a_share_is_drawn_by_the_seed_and_named(backbone, data):
     whole = composite(backbone.features(data[0])[1:])
     most = 4 * 24 * 40  # bytes of 40 of a class's 96 rows
