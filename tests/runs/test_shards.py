@@ -113,7 +113,9 @@ def test_the_command_keeps_what_notebooks_then_find(scheduler, capsys):
 def test_one_is_killed_and_one_is_slow(scheduler, tmp_path):
     heard, killed = [], []
 
-    def told(_, share):
+    def told(what, share):
+        if what != "prototypes":  # on a busy machine the network's training is heard, too
+            return
         heard.append(share)
         if 0.1 < share and not killed:
             killed.append([pid for pid in ran(tmp_path) if pid != (tmp_path / "slow").read_text()][-1])
