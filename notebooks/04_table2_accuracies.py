@@ -329,18 +329,18 @@ pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 # rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species alike. On
 # `digits` there is next to no loss to explain.
 #
-# All test accuracies of the first run in one picture, with two errors on both sides:
+# All test accuracies of the first run in one picture, with two errors on both sides, cut off at 100 %:
 
 # %%
 def tests(study):
     """name -> test accuracy in percent, and the ends of its interval"""
     found = {name: row["test"] for name, row in each[study.data.title][0].items()}
     name, free = list(extra[study.data.title].items())[0]
-    return {name: (value, value - 2 * error(study, value), value + 2 * error(study, value))
+    return {name: (value, max(0, value - 2 * error(study, value)), min(100, value + 2 * error(study, value)))
             for name, value in {**found, name: free}.items()}
 
 measured = {study.data.title: tests(study) for study in studies}
-rows = dict.fromkeys(name for found in measured.values() for name in found)
+rows = dict.fromkeys(name for found in sorted(measured.values(), key=len, reverse=True) for name in found)
 found = {name: {title: each.get(name, (np.nan,) * 3) for title, each in measured.items()} for name in rows}
 figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
 

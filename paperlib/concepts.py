@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from paperlib.backbone import count, features_in_turn
-from paperlib.composite import Factored, assign, check_choices, composite  # noqa: F401 - of this section, too
-from paperlib.fitting import fit_together, grouped
+from paperlib.composite import assign, check_choices, composite
 from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
 from paperlib.progress import Bar
-from paperlib.rows import BEYOND, bytes_of
+from paperlib.scaling.factored import Factored
+from paperlib.scaling.fitting import fit_together, grouped
+from paperlib.scaling.rows import BEYOND, bytes_of
 from paperlib.theorem1 import predicted_class
 
 # The choices that the paper leaves.

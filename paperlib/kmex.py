@@ -9,8 +9,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 from threadpoolctl import threadpool_limits
 
-from paperlib.clustering import RestartKMeans
 from paperlib.guards import as_array, check_count, count_different, refuse_test
+from paperlib.scaling.restarts import RestartKMeans
 
 
 def make_clusterer(clusterer=None, n_init: int = 10):

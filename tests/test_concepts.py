@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from torch.utils.data import ConcatDataset, Subset
 
 from paperlib import concepts, kmex
-from paperlib.composite import Factored, composite
+from paperlib.composite import composite
 from paperlib.concepts import (
     ConceptExplainer,
     concepts_per_map,
@@ -29,7 +29,8 @@ from paperlib.concepts import (
 )
 from paperlib.guards import LeakError
 from paperlib.kmex import KMEx
-from paperlib.rows import bytes_of
+from paperlib.scaling.factored import Factored
+from paperlib.scaling.rows import bytes_of
 
 
 class TinyBackbone:

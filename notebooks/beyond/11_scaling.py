@@ -134,22 +134,22 @@ each = [shares(run) for run in networks]
 
 # %% [markdown]
 # Points are means over the networks. Bars are 95 % intervals of these means (Student's $t$), wide because the networks
-# are few.
+# are few, and cut off where no share can be.
 
 # %%
-def over_networks(values):
-    """[mean, low, high] of one number for each network"""
+def over_networks(values, least=-np.inf, most=np.inf):
+    """[mean, low, high] of one number for each network, none beyond the ends of its scale"""
     n, mean = len(values), np.mean(values)
     half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan  # one tells nothing
-    return [float(mean), float(mean - half), float(mean + half)]
+    return np.clip([mean, mean - half, mean + half], least, most).tolist()
 
 def together(name, what):
-    return {n: over_networks([found[name][what][n] for found in each]) for n in each[0][name][what]}
+    return {n: over_networks([found[name][what][n] for found in each], 0, 100) for n in each[0][name][what]}
 
 curves = {what: {name: together(name, what) for name in DEPTHS} for what in ("accuracy", "kept")}
 lost = {name: {n: over_networks([f[name]["accuracy"][n] - f[name]["accuracy"][most] for f in each])
                for n in each[0][name]["kept"]} for name in DEPTHS}
-seeds = {name: over_networks([found[name]["seed"] for found in each]) for name in DEPTHS}
+seeds = {name: over_networks([found[name]["seed"] for found in each], 0, 100) for name in DEPTHS}
 
 # %%
 titles = {"accuracy": "test pictures named correctly", "kept": "cells that keep their concept"}

@@ -51,7 +51,7 @@ def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], xlabel: str
     """A panel each for panels[title][series][x], a number or (mean, low, high), x on a logarithmic scale.
 
     powers: y, too, and one scale for all panels. xlabel: empty where a panel's title is what stands below it. dashed:
-    lines without marks, such as a model's, in the form of `panels`.
+    a model's lines, without marks, in the form of `panels`.
     """
     series = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels) + 0.6, 3.2), squeeze=False, sharey=powers,
@@ -64,7 +64,9 @@ def curves(panels: dict[str, dict[str, dict[float, float | tuple]]], xlabel: str
             axis.errorbar(x, mean, yerr=[mean - low, high - mean], color=PALETTE[i], marker="osDX^v"[i % 6],
                           markersize=5, linewidth=1.2, elinewidth=0.8, capsize=2, label=name)
             model = (dashed or {}).get(title, {}).get(name, {})
-            axis.plot(list(model), list(model.values()), color=PALETTE[i], linestyle="--", linewidth=1)
+            if model:
+                axis.plot(list(model), list(model.values()), color=PALETTE[i], linestyle="--", linewidth=1,
+                          label=f"{name}, by the model")
         ticks = sorted({x for points in rows.values() for x in points})
         axis.set(xscale="log", xlabel=xlabel or title)
         axis.set_title(title if xlabel else "", fontsize=9)

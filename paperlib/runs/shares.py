@@ -38,7 +38,8 @@ class Share:
 
     @property
     def seed(self) -> int:
-        return self.study.seed
+        """That of the network: the contest has a share for each of several."""
+        return self.study.seed + self.number * (self.what == "contest")
 
     def __reduce__(self):
         return Share, (replace(self.study), self.what, self.number, self.given)  # without the pictures it has looked at

@@ -60,8 +60,8 @@ def fit(options: Namespace) -> int:
 
     Raises UsageError for what is no setting, and ValueError, OSError or RuntimeError where a study or a worker fails.
     """
-    from paperlib.rows import bytes_of
     from paperlib.runs.study import open_studies
+    from paperlib.scaling.rows import bytes_of
 
     known, given = settings(), pairs(options.settings)
     if unknown := ", ".join(sorted(set(given) - set(known))):

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from paperlib.clustering import RestartKMeans
+from paperlib.scaling.restarts import RestartKMeans
 
 
 def fit_ratios(X: np.ndarray, k: int = 10, n_init: int = 10, seeds: int = 20, threads=(1, 2)) -> dict:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from paperlib.backbone import count, features_in_turn
 from paperlib.guards import check_target, refuse_test
 from paperlib.progress import Bar
-from paperlib.rows import bytes_of, kept_features, rows_of
+from paperlib.scaling.rows import bytes_of, kept_features, rows_of
 
 
 def fit_together(explainers, backbone, images, labels, n_jobs=1, progress=False, index=None, engine=None):

@@ -6,9 +6,9 @@ from sklearn.cluster import KMeans
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from paperlib import clustering
-from paperlib.clustering import RestartKMeans, Rows, lloyd, means, nearest, plus_plus
 from paperlib.guards import count_different
+from paperlib.scaling import restarts
+from paperlib.scaling.restarts import RestartKMeans, Rows, lloyd, means, nearest, plus_plus
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_as_good_as_scikit_learns_over_seeds(X):
 def test_restarts_on_some_rows_are_finished_on_all(X, monkeypatch):
     rows = np.repeat(X, 3, axis=0) + 0.1 * np.random.default_rng(0).standard_normal((3 * len(X), X.shape[1]))
     whole = [RestartKMeans(8, random_state=seed).fit(rows) for seed in range(6)]
-    monkeypatch.setattr(clustering, "FEWER", len(rows) // 4)
+    monkeypatch.setattr(restarts, "FEWER", len(rows) // 4)
     some = [RestartKMeans(8, random_state=seed).fit(rows) for seed in range(6)]
     one = [RestartKMeans(8, n_init=1, random_state=seed).fit(rows).inertia_ for seed in range(6)]
     mean = np.mean([each.inertia_ for each in some])
