@@ -10,6 +10,7 @@ import signal
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -39,6 +40,8 @@ def cluster():
     from distributed import LocalCluster
     with dask.config.set(jobs.SETTINGS), pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "READY", "paperlib.runs.study")
+        if kernels.FORKS:
+            forkserver._forkserver._stop()  # that of other tests has imported less, and each worker would by itself
         kernels.start(1)
         with LocalCluster(n_workers=3, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
                           memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
