@@ -11,14 +11,14 @@ from paperlib.comparison import methods
 from . import explaining, timing
 
 SLOW = ("integrated gradients", "occlusion", "RISE")  # dozens of passes each: one round tells
-OURS = 200  # prototypes: ten classes with 20 each
+OURS = 200  # prototypes: twenty classes with ten each
 
 
 def passes(rounds: int = 5, size: int = explaining.SIZE) -> dict[str, float]:
     """name -> forward passes that one picture's explanation takes, the network's own pass included; medians."""
     net, x = explaining.network(), explaining.pictures(1, size=size)
     with torch.no_grad():
-        seen, c = explaining.Seen(net, net.features(x)), net(x).argmax(1)
+        seen, c = explaining.Seen(net, net.features(x), OURS // explaining.PER_CLASS), net(x).argmax(1)
     all_three = [explaining.explainer(name, OURS) for name in explaining.BLOCKS]
     ours = {f"{e.name}: concepts and attribution": partial(explaining.explain, seen, x, all_three[:i + 1])
             for i, e in enumerate(all_three) if e.name != "B34"}

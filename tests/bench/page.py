@@ -24,8 +24,10 @@ What a copy and a matrix product of 2,048 x 2,048 reach."""),
 ResNet34, 224 px, its own pass included: 1.10 means that the explanation adds a tenth of the pass. *Features alone* is
 the pass that keeps the blocks' outputs, which the network's own pass need not. *B4* and *B234* are the prediction,
 the concept map among all K prototypes, and the attribution with the maps that it needs on its way upstream. *Within the
-class*: the map among the predicted class's prototypes, and the attribution, without the vote. Medians and quartiles
-over rounds in which the pass and all explanations take turns."""),
+class*: the map among the predicted class's prototypes, and the attribution, without the vote. Each class has ten
+prototypes, as in the paper. *Of it*: what steps of the last B234 take by themselves, in passes; the products of rows
+and prototypes are a tenth of the multiplications of the pass, and no explanation that compares every row with every
+prototype does without them. Medians and quartiles over rounds in which the pass and all explanations take turns."""),
     "fit": ("Clustering: ten restarts", """
 Rows of eq. 8 of {pictures} drawn birds of one species (B234 of a ResNet34: {pictures} x 784 rows, 896 wide), into
 {clusters} clusters. Ours has one thread, scikit-learn one or all, whichever suits it; medians over seeds, in turns.
