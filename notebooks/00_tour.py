@@ -309,7 +309,8 @@ pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_fra
 # | [07](beyond/07_attribution.ipynb) | eq. 11, measured | do the maps point at what matters, and what do they cost? |
 # | [08](beyond/08_softcam.ipynb) | a related system, Soft-CAM | is a classifier before the pooling an explanation? |
 # | [09](beyond/09_saliency.ipynb) | a related system, saliency | what does the gradient of a class score show? |
-# | [10](beyond/10_shortcut.ipynb) | all of it, put to use | who tells that a network looks at the background? |
+# | [10](beyond/10_shortcut.ipynb) | all of it, put to use | what shows that a network looks at the background? |
+# | [11](beyond/11_scaling.ipynb) | section 6 | what does a fit cost, and do fewer pictures or more workers help? |
 
 # %% tags=["headline"]
 numbers = {"picture": picture, "label": label, "predicted": names[c], "logit": y[c], "mean evidence": maps[c].mean(),

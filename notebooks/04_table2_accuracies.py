@@ -302,6 +302,8 @@ pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, "variance %": 
 # The last block, which knows the class best, has the smallest share of the variance with the factor, and the largest
 # without.
 #
+# (Eq. 10 has another reading, too: the class of the single most frequent *prototype*. Notebook 06 measures it.)
+#
 # **Predict, then run**: without the factor, B234's accuracy on the drawn birds (a) falls, for fine detail is lost, (b)
 # stays, (c) wins back most of the gap to B4.
 #
@@ -310,8 +312,6 @@ pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, "variance %": 
 # (c): compare the last two rows with B4's. It was the factor that silenced the last block.
 #
 # </details>
-#
-# (Eq. 10 has another reading, too: the class of the single most frequent *prototype*. Notebook 06 measures it.)
 
 # %%
 def variants(study):

@@ -563,6 +563,8 @@ for b in boards:
 # - The vote reads only how often each class's clusters occur; where it is weak, a learned reader of the same
 #   distribution finds more.
 # - With zero padding a concept of B34 or B234 follows the map's border more closely than with the border's own values.
+#
+# ## What became of the claims
 
 # %%
 closing("06", out)

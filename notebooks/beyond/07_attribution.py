@@ -362,6 +362,8 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 #   than two forward passes.
 # - These are small networks on drawn birds. For fifty species of real birds and a pretrained network
 #   `figures/README.md` keeps the means of six of these scores.
+#
+# ## What became of the claims
 
 # %%
 closing("07", out)

@@ -388,8 +388,8 @@ pd.DataFrame(verdicts).T.infer_objects().round(2)
 # how much does the probability of the predicted class fall, in the mean, when the bird is put before the other three
 # backgrounds? Spearman's correlation of that fall with the background's share of the map, and with the votes of the
 # background's cells, in each network with the shortcut. Beyond *level* it is no chance, at 95 %. No reading passes in
-# all three networks: saliency and HiResCAM pass in two, and in the third they say the opposite. These networks leave
-# little to tell apart, for they change their mind about every bird.
+# all three networks: saliency and HiResCAM pass in two, and in the third they say the opposite; B34's votes pass in
+# two, in one of them only just. These networks leave little to tell apart, for they change their mind about every bird.
 
 # %%
 def fall(p):

@@ -360,6 +360,8 @@ print("ImageNet on 1 / 8 / 64 / 1000 workers, hours:",
 # - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back:
 #   the same ones, but for rounding.
 # - Large data sets take hours or machines; k-means does not rule them out.
+#
+# ## What became of the claims
 
 # %%
 closing("11", out)
