@@ -91,8 +91,6 @@ def _rows(seed, n, R, K, D):
     rng = torch.Generator().manual_seed(seed)
     q, P = torch.randn(n, R, D, generator=rng), torch.randn(K, D, generator=rng)
     P[:, 0] *= torch.linspace(0.2, 3, K)
-    P[1:3], q[:, 1] = 0, 0  # this row is nearer to P[1] by l2, and to P[2] by the sum of absolute differences
-    P[1, :2], P[2, :1] = 0.2, 0.3
     P[-1] = P[0]  # two prototypes at one place: a tie
     q[0, 0] = P[0]
     return q, P
