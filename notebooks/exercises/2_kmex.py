@@ -42,7 +42,8 @@ C, names = study.trained.C, study.data.classes
 # **Runs in** under a second.
 #
 # P has one prototype per class, row c for class c. *Class* is the mean cosine of P[c] with the points of class c, *out*
-# that with the points of all other classes; both are then averaged over the classes, each of which weighs the same.
+# that with the points of all other classes, taken together; both are then averaged over the classes, each of which
+# weighs the same.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -52,7 +53,7 @@ C, names = study.trained.C, study.data.classes
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# With both normalised, <code>Z @ P.T</code> is (n, C): a cosine for each point and class. Column c, rows
+# With both normalised, <code>Z @ P.T</code> is (n, classes): a cosine for each point and class. Column c, rows
 # <code>y == c</code>, are those of class c with its own points.
 #
 # </details>
@@ -66,7 +67,7 @@ C, names = study.trained.C, study.data.classes
 
 # %%
 def cosines(P, Z, y):
-    """P (C, D), Z (n, D), y (n,) in 0..C-1 -> (class, out), two numbers"""
+    """P (classes, D), Z (n, D), y (n,) numbers of classes from 0 -> (class, out), two numbers"""
     raise NotImplementedError("Write this function.")
 
 # %%
@@ -88,7 +89,8 @@ if passed:
 # **Aim**: to replace the classifier by a comparison with prototypes. **Difficulty**: easy, 5 minutes. **Runs in** under
 # a second.
 #
-# A class may have several prototypes, and they need not come in the order of the classes: `labels` says whose each is.
+# Each point gets the class of the prototype that is nearest to it, by the l2 distance. A class may have several
+# prototypes, and they need not come in the order of the classes: `labels` says whose each is.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -186,7 +188,7 @@ if passed:
 # **Runs in** under a second.
 #
 # First write the means of the classes: with K/C = 1 KMEx finds nothing else. Then draw points of two classes on which
-# K/C = 1 names less than 75 % of new points correctly and K/C = 5 more than 95 %.
+# K/C = 1 names less than 75 % of new points correctly and K/C = 5 more than 95 %. New points are those of another seed.
 #
 # <details><summary>Hint 1: why the mean</summary>
 #
@@ -215,7 +217,7 @@ if passed:
 
 # %%
 def class_means(Z, y):
-    """Z (n, D), y (n,) in 0..C-1 -> (C, D), the mean of each class"""
+    """Z (n, D), y (n,) numbers of classes from 0 -> (classes, D), the mean of each class"""
     raise NotImplementedError("Write this function.")
 
 def hard_for_one(n, seed):

@@ -15,7 +15,7 @@ def size_of_gap(head, h):
     total = 0
     for r in range(h.shape[1]):
         total = total + head(h[:, [r]])
-    return (head(h) - total / h.shape[1]).abs().max().item()
+    return (head(h).double() - total.double() / h.shape[1]).abs().max().item()
 
 
 def fold(norm, C):

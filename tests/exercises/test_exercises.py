@@ -92,7 +92,8 @@ def prints(*inputs):
 
 
 BAD = {"returns nothing: end it with return": lambda *inputs: None, "prints its result": prints,
-       "raises KeyError": raises, "given a str": "a text, not a function", "return": lambda *inputs: object()}
+       "raises KeyError": raises, "given a value of type str": "a text, not a function",
+       "return": lambda *inputs: object()}
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -113,6 +113,12 @@ def assign_one_hot(assign_one_hot):
             "These are the farthest prototypes: take argmin, not argmax.": one_hot(d.argmax(-1), K),
             "These are the prototypes with the largest dot product: eq. 9 takes the smallest distance.":
                 one_hot((q @ P.T).argmax(-1), K),
+            "These are the prototypes with the largest cosine: eq. 9 takes the smallest distance.":
+                one_hot((normalize(q, dim=-1) @ normalize(P, dim=-1).T).argmax(-1), K),
+            "These are nearest by the sum of absolute differences: eq. 9 takes the l2 distance.":
+                one_hot(torch.cdist(q, P.expand(n, K, D), p=1).argmin(-1), K),
+            "Of two prototypes that are equally near, the last takes the row: give it to the first.":
+                one_hot(K - 1 - d.flip(-1).argmin(-1), K),
             "Each prototype takes its nearest row; eq. 9 gives each row its nearest prototype. Take the smallest "
             "distance over the prototypes, the last dimension.":
                 one_hot(d.argmin(1), R).movedim(1, 2),
@@ -150,14 +156,18 @@ def vote(vote):
 @check
 def decide(decide):
     """3.4: decide(y, s, distance) -> (n,) the class; a tie goes to the class whose rows are nearer on average."""
-    cases = [[0, 0, 2, 2, 4, 5], [1, 1, 3, 3, 5, 5], [0, 3, 3, 3, 4, 4], [2, 4, 2, 4, 0, 1], [5, 0, 5, 0, 2, 3]]
+    cases = [[0, 0, 2, 2, 4, 5], [1, 1, 3, 3, 5, 5], [0, 3, 3, 3, 4, 4], [2, 4, 2, 4, 0, 1], [5, 0, 5, 0, 2, 3],
+             [0, 0, 1, 5, 4, 4]]
     for seed in range(4):
-        k = torch.tensor(cases)[torch.randperm(5, generator=torch.Generator().manual_seed(seed))]
+        k = torch.tensor(cases)[torch.randperm(6, generator=torch.Generator().manual_seed(seed))]
         s, distance = one_hot(k, 6), torch.rand(k.shape, generator=torch.Generator().manual_seed(seed))
+        distance[(k == torch.tensor(cases[-1])).all(1)] = torch.tensor([0.1, 0.1, 0.9, 0.4, 0.4, 0.4])
         of = one_hot(k // 2, 3).double()
         y, mean = of.mean(1), (of * distance[..., None]).sum(1) / of.sum(1).clamp_min(1)
-        found = tensor(decide, (5,), y=y.float(), s=s, distance=distance)
-        best = y == y.amax(1, keepdim=True)
+        found = tensor(decide, (6,), y=y.float(), s=s, distance=distance)
+        best, held = y == y.amax(1, keepdim=True), s.sum(1)
+        each = (s * distance[..., None]).sum(1) / held.clamp_min(1)  # (n, 6), the mean distance to each prototype
+        twice = each.view(6, 3, 2).sum(2) / (held > 0).view(6, 3, 2).sum(2).clamp_min(1)
         equal(found, mean.masked_fill(~best, torch.inf).argmin(1), "The class of the picture", {
             "A tie goes to the lowest class, whatever the distances: of those with most rows take the one whose rows "
             "are nearer.": y.argmax(1),
@@ -167,6 +177,9 @@ def decide(decide):
             "equally many.": mean.masked_fill(of.sum(1) == 0, torch.inf).argmin(1),
             "This is the class of the most frequent prototype: eq. 10 counts a class's prototypes together.":
                 s.sum(1).argmax(1) // 2,
+            "You average over each prototype's rows first, and then over prototypes: each row of a class weighs the "
+            "same.":
+                twice.masked_fill(~best, torch.inf).argmin(1),
             "This is the class with the fewest rows.": y.argmin(1)},
               "The class with the largest y; of several, the one with the smallest mean distance of its own rows.")
     return "Most rows win; a tie goes to the class whose rows are nearer to their prototypes."

@@ -25,7 +25,9 @@ def cosines(cosines):
         Z, y = _classes(seed, sizes, D)
         P = 2 * torch.randn(len(sizes), D, generator=torch.Generator().manual_seed(seed + 9))
         found = call(cosines, P=P, Z=Z, y=y)
-        found = torch.stack([torch.as_tensor(x) for x in found]) if _two(found) else found
+        if isinstance(found, tuple | list) and not _two(found):
+            raise Wrong("cosines must return two numbers, class and out: average over the classes before you return.")
+        found = torch.stack([torch.as_tensor(x) for x in found]) if isinstance(found, tuple | list) else found
         found = as_tensor(found, (2,), "cosines", {"P": P, "Z": Z, "y": y})
         own = y[:, None] == torch.arange(len(P))
         cos = normalize(Z, dim=1) @ normalize(P, dim=1).T
@@ -39,6 +41,8 @@ def cosines(cosines):
             "classes.": torch.stack([cos[own].mean(), cos[~own].mean()]),
             "The second number holds the own class's points too: it is over all other points.":
                 torch.stack([right[0], cos.mean(0).mean()]),
+            "The other classes are averaged one by one, so small classes weigh more: take all points of the other "
+            "classes together.": torch.stack([right[0], _apart(cos, own)]),
             "You take the points as if they came in the order of their classes: use y.":
                 _table1(cos, y.sort().values[:, None] == torch.arange(len(P)))},
               "For each class c: the mean cosine of P[c] with the points of c, and with all others; then means over c.")
@@ -48,6 +52,12 @@ def cosines(cosines):
 def _two(found) -> bool:
     return isinstance(found, tuple | list) and len(found) == 2 and all(
         isinstance(x, int | float | np.generic) or (isinstance(x, torch.Tensor) and x.ndim == 0) for x in found)
+
+
+def _apart(cos, own):
+    """The mean cosine of a class's points with another class's prototype, over all pairs of two classes."""
+    pairs = torch.stack([cos[mine].mean(0) for mine in own.T])
+    return pairs[~torch.eye(len(pairs), dtype=torch.bool)].mean()
 
 
 def _table1(cos, own):
@@ -107,19 +117,19 @@ def confused(confused):
     if not _two(confused):
         raise Wrong("Write two numbers, as (1.0, 2.0).")
     d = torch.tensor([float(x) for x in confused])
-    if d[0] == d[1] or d.min() < 0:
-        raise Wrong("Take two different distances in float32, neither of them negative.")
+    if d[0] == d[1] or d.min() < 0 or not torch.isfinite(d).all():
+        raise Wrong("Take two distances that are different in float32, finite and not negative.")
     exp, log = (-d).exp(), ((d + 1) / (d + 1e-4)).log()
     if exp[0] != exp[1]:
-        raise Wrong(f"exp(-d) still tells them apart: it is {exp[0]:.3g} and {exp[1]:.3g}. Go farther out.")
+        raise Wrong(f"exp(-d) still tells them apart: it is {exp[0]:.8g} and {exp[1]:.8g}. Go farther out.")
     if log[0] == log[1]:
         raise Wrong("The logarithm cannot tell them apart either: do not go so far out, or take them less close.")
-    return "Both similarities are 0 in float32, so argmax would name the first class: compare distances instead."
+    return "exp(-d) is one number for both, so argmax would name whichever comes first: compare distances instead."
 
 
 @check
 def class_means(class_means):
-    """2.4: class_means(Z, y) -> (C, D), ordered by class."""
+    """2.4: class_means(Z, y) -> (classes, D), ordered by class."""
     for seed, (sizes, D) in enumerate([((4, 11, 6), 5), ((3, 3), 2), ((9, 2, 5, 7), 4)]):
         Z, y = _classes(seed, sizes, D)
         found = tensor(class_means, (len(sizes), D), Z=Z, y=y)
@@ -155,6 +165,10 @@ def hard_for_one(hard_for_one):
             if sorted(y.tolist()) != [0] * n + [1] * n:
                 raise Wrong("The labels must be 0 and 1, n of each.")
             sets.append((Z.numpy(), y.long().numpy()))
+        again = as_tensor(call(hard_for_one, n=n, seed=seed)[0], (2 * n, 2), "hard_for_one, as its first,",
+                          {"n": n, "seed": seed})
+        if not np.array_equal(sets[0][0], again.numpy()):
+            raise Wrong("Two calls with one seed give different points: draw all of them from that seed.")
         if np.array_equal(sets[0][0], sets[1][0]):
             raise Wrong("Two seeds give the same points: draw them from the seed, or new points are no test.")
         for k in scores:
@@ -175,7 +189,13 @@ def nearness(nearness):
     for seed, (n, D) in enumerate([(12, 3), (7, 5), (24, 2)]):
         rng = torch.Generator().manual_seed(seed)
         Z, p = torch.randn(n, D, generator=rng) ** 3, 2 * torch.randn(D, generator=rng)
-        found, d = tensor(nearness, (), p=p, Z=Z), (Z - p).norm(dim=1)
+        if seed:
+            Z[1] = Z[0]  # two points at one place: each is the other's nearest, at distance 0
+        d = (Z - p).norm(dim=1)
+        found = call(nearness, p=p, Z=Z)
+        if isinstance(found, float | np.generic | torch.Tensor) and bool(torch.isinf(torch.as_tensor(found)).any()):
+            raise Wrong("The spacing is 0: each point is its own nearest. Remove the diagonal before the minimum.")
+        found = as_tensor(found, (), "nearness", {"p": p, "Z": Z})
         between = torch.cdist(Z, Z, compute_mode="donot_use_mm_for_euclid_dist")
         fellow = between.clone().fill_diagonal_(torch.inf).min(1).values
         unit = np.median(fellow.numpy())
@@ -190,7 +210,8 @@ def nearness(nearness):
                 d.min() / np.median(between[~torch.eye(n, dtype=torch.bool)].numpy()),
             "For an even number of points torch's median is the lower of the two in the middle. Take numpy's, or "
             "torch.quantile(fellow, 0.5).": d.min() / fellow.median(),
-            "You divide by the smallest spacing; take the median.": d.min() / fellow.min()},
+            "Remove the diagonal alone: a distance of 0 between two different points counts, too.":
+                d.min() / np.median(between.masked_fill(between == 0, torch.inf).min(1).values.numpy())},
               "The smallest distance from p to a row of Z, divided by the median distance of a row to its nearest "
               "other row.")
     return "At 1, p lies as near to the class as its points lie to one another."

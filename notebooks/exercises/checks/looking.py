@@ -63,38 +63,53 @@ class _Scenes:
 
 
 def _network(says):
-    """A network whose class is says(bird, background)."""
+    """A network whose class is says(bird, background); how sure it is of that depends on the background, too."""
     def net(x):
         rows = [says(int(bird), int(background)) for bird, background in x[:, :2, 0, 0].tolist()]
-        return torch.nn.functional.one_hot(torch.tensor(rows), 8).float()
+        return torch.nn.functional.one_hot(torch.tensor(rows), 8) * (1 + x[:, 1, :1, 0])
     return net
 
 
 NETWORKS = {"wavers before two backgrounds": lambda bird, ground: bird % 3 + 3 * (ground > 1 and bird % 4 == 1),
-            "wavers before one": lambda bird, ground: bird % 3 + 3 * (ground == 3 and bird % 2),
+            "wavers before the last": lambda bird, ground: bird % 3 + 3 * (ground == 3 and bird % 2),
+            "wavers before the first": lambda bird, ground: bird % 3 + 3 * (ground == 0 and bird % 2),
             "looks at the bird": lambda bird, ground: bird % 5, "looks at the background": lambda bird, ground: ground}
+
+
+SLIPS = {  # sentence -> the share that this mistake gives, from classes (birds, 4) and whether each is not the first
+    "This is the share of pictures, not of birds: a bird counts once, if any background changes its class.":
+        lambda said, differs: differs.double().mean(),
+    "The background before the last is the last that you try: there are four, 0 to 3.":
+        lambda said, differs: differs[:, :3].any(1).double().mean(),
+    "Background 1 is the first that you try: there are four, 0 to 3.":
+        lambda said, differs: (said[:, 1:] != said[:, 1:2]).any(1).double().mean(),
+    "You compare two backgrounds only: try all four.":
+        lambda said, differs: differs[:, 1].double().mean(),
+    "This is the share of birds that keep their class: take one less that.":
+        lambda said, differs: 1 - differs.any(1).double().mean(),
+    "These are birds, not their share: divide by their number.":
+        lambda said, differs: differs.any(1).double().sum(),
+    "This counts birds that change before every other background: any one is enough.":
+        lambda said, differs: differs[:, 1:].all(1).double().mean(),
+}
 
 
 @check
 def changes(changes):
     """5.2: changes(net, test, birds) -> the share of birds that get another class before another background."""
+    cases, found = [], []
     for name, says in NETWORKS.items():
         for birds in ([0, 1, 2, 3, 4, 5, 6], [1, 3, 8, 9]):
             said = torch.tensor([[says(bird, ground) for ground in range(4)] for bird in birds])
-            differs = said != said[:, :1]
-            found = tensor(changes, (), net=_network(says), test=_Scenes(), birds=birds)
-            equal(found, differs.any(1).double().mean(), f"The share for a network that {name}", {
-                "This is the share of pictures, not of birds: a bird counts once, if any background changes its class.":
-                    differs.double().mean(),
-                "The background before the last is the last that you try: there are four, 0 to 3.":
-                    differs[:, :3].any(1).double().mean(),
-                "You compare two backgrounds only: try all four.": differs[:, 1].double().mean(),
-                "This is the share of birds that keep their class: take one less that.":
-                    1 - differs.any(1).double().mean(),
-                "These are birds, not their share: divide by their number.": differs.any(1).sum(),
-                "This counts birds that change before every other background: any one is enough.":
-                    differs[:, 1:].all(1).double().mean()},
-                  "For each bird: the network's classes before backgrounds 0 to 3; does any differ from the others?")
+            cases.append((name, said, said != said[:, :1]))
+            found.append(tensor(changes, (), net=_network(says), test=_Scenes(), birds=birds))
+    right = torch.stack([differs.any(1).double().mean() for _, _, differs in cases])
+    for sentence, share in SLIPS.items():  # a mistake must explain all answers, not one
+        if torch.allclose(torch.stack(found), torch.stack([share(said, differs) for _, said, differs in cases])):
+            raise Wrong(sentence)
+    for (name, *_), one, wanted in zip(cases, found, right, strict=True):
+        equal(one, wanted, f"The share for a network that {name}", {},
+              "For each bird: the network's classes before backgrounds 0 to 3; does any differ from the others?")
     return "An experiment: the bird stays, the background changes, and the network is asked again."
 
 

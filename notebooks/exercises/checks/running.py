@@ -72,7 +72,7 @@ def call(function, **inputs):
                     f"{name} returns nothing: end it with return.")
     changed = [key for key in inputs if not _equal(inputs[key], given[key])]
     if changed:
-        raise Wrong(f"{name} changes its input {changed[0]}: work on a new tensor, without = or += into the old one.")
+        raise Wrong(f"{name} changes its input {changed[0]}: work on a copy, and write nothing into the input.")
     return result
 
 
@@ -132,7 +132,7 @@ def _short(x) -> str:
 
 
 def _a(x) -> str:
-    return "nothing (None)" if x is None else f"a {type(x).__name__}"
+    return "nothing (None)" if x is None else f"a value of type {type(x).__name__}"
 
 
 def _name(function) -> str:
@@ -177,6 +177,8 @@ def _limited(function, given):
 def _equal(a, b) -> bool:
     if isinstance(a, torch.Tensor | np.ndarray):
         return a.shape == b.shape and bool((torch.as_tensor(a) == torch.as_tensor(b)).all())
+    if isinstance(a, torch.nn.Module):
+        return a.training == b.training and _equal(a.state_dict(), b.state_dict())
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, dict):

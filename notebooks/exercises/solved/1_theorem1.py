@@ -95,9 +95,10 @@ if passed:
 #
 # **Aim**: to see which step of the proof needs what. **Difficulty**: middle, 10 minutes. **Runs in** under a second.
 #
-# A *head* is what stands between the last feature map and the logits. Here are four, A to D; all take h (n, R, D) and
-# give logits (n, classes). You do not see what is inside. The theorem says that a head answers the mean of what it
-# answers to each row alone. Write the size of the gap, and use it to name the heads for which that is not so.
+# A *head* is what stands between the last feature map and the logits. Here are four, named A to D (head C has nothing
+# to do with the matrix C); all take h (n, R, D) and give logits (n, classes). You do not see what is inside. The
+# theorem says that a head answers the mean of what it answers to each row alone. Write the size of the gap, and use it
+# to name the heads for which that is not so.
 #
 # <details><summary>Hint 1</summary>
 #

@@ -154,8 +154,8 @@ if passed:
 # **Aim**: to write eq. 9, which the paper prints as an argmin and calls a binary matrix. **Difficulty**: easy, 10
 # minutes. **Runs in** under a second.
 #
-# Each row goes to its nearest prototype. Give the result as the binary matrix: one 1 in each row, zeros elsewhere. If
-# two prototypes are equally near, the first takes the row.
+# Each row goes to its nearest prototype, by the l2 distance. Give the result as the binary matrix: one 1 in each row,
+# zeros elsewhere. If two prototypes are equally near, the first takes the row.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -201,7 +201,7 @@ if passed:
 # Now all K prototypes compete. They are ordered by class: the first K/C belong to class 0, the next to class 1, and so
 # on. y is the share of the rows that each class's prototypes hold. The class with the largest share is predicted. The
 # paper does not say what happens if two have the same: give the tie to the class whose rows lie nearer to their
-# prototypes on average.
+# prototypes, on average over its rows.
 #
 # <details><summary>Hint 1: the vote</summary>
 #
