@@ -240,7 +240,7 @@ for study in studies:
     figures.keep(None, "table1", numbers, study, out)
 short = {study.data.title: {name.replace("K/C=", ""): f"{own:.2f} / {other:.2f}"
                             for name, (own, other) in table[study.dataset].items()} for study in studies}
-print("cosine class / out", pd.DataFrame(short).T.to_string(), sep="\n")
+print("cosine class / out", pd.DataFrame(short).T.to_string(na_rep=""), sep="\n")
 
 # %% [markdown]
 # ## What became of the claims

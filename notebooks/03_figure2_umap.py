@@ -151,9 +151,9 @@ def strays(name):
     truly = y[pairwise_distances_argmin(P, Z)]
     rows = [{"class": study.data.classes[own[i]], "lies among": study.data.classes[neighbour[name][i]],
              "differ in": ", ".join(birds.distinguishing_parts(int(own[i]), int(neighbour[name][i])))
-             if study.dataset == "birds" else "", "own class in R^D": bool(truly[i] == own[i])}
+             if study.dataset == "birds" else "", "own class nearest": bool(truly[i] == own[i])}
             for i in np.flatnonzero(neighbour[name] != own)]
-    return pd.DataFrame(rows, columns=["class", "lies among", "differ in", "own class in R^D"])
+    return pd.DataFrame(rows, columns=["class", "lies among", "differ in", "own class nearest"])
 
 strays("squares")
 
@@ -254,7 +254,7 @@ for study in studies:
     shorter = np.mean([(lengths < lengths[i]).mean() for i in nearest])
     crowding[study.data.title] = {"crosses": len(P), "different nearest points": len(nearest), "embeddings": len(Z),
                                   "share shorter than these": shorter}
-pd.DataFrame(crowding).T.astype(object)
+pd.DataFrame.from_dict(crowding, "index").round(3)
 
 # %% [markdown]
 # A few points, among the shortest of all, are nearest to all crosses. So the map shows the crosses in heaps, and a

@@ -154,7 +154,8 @@ def cost_of_kmex(study, k):
     return {"difference": float(np.mean(gained)), "low": low, "high": high}
 
 kmex_costs = {study.data.title: {f"K/C={k}": cost_of_kmex(study, k) for k in study.few_and_many()} for study in studies}
-pd.concat({title: pd.DataFrame(rows).T for title, rows in kmex_costs.items()}, axis=1).round(2)
+costs = pd.concat({title: pd.DataFrame(rows).T for title, rows in kmex_costs.items()}, axis=1)
+costs.round(2).astype(object).fillna("")
 
 # %% [markdown]
 # KMEx costs little, but not always nothing: two of these intervals lie below zero, that of `digits` with one centroid
@@ -196,7 +197,7 @@ def voting(study):
     return rows
 
 votes = {study.data.title: voting(study) for study in studies}
-pd.concat({title: pd.DataFrame(rows).T for title, rows in votes.items()}, axis=1)
+pd.concat({title: pd.DataFrame.from_dict(rows, "index") for title, rows in votes.items()}, axis=1)
 
 # %% [markdown]
 # Where B4's map is a single cell, it has one vote and never a tie. Its $h$ is $z$ then, and it differs from KMEx only
@@ -265,7 +266,7 @@ def correct_cells(study, voted):
 # %%
 correct = {study.data.title: {name: correct_cells(study, voted) for name, (voted, _) in cells[study.data.title].items()}
            for study in studies}
-pd.concat({title: pd.DataFrame(rows).T.round(0) for title, rows in correct.items()}, axis=1)
+pd.concat({title: pd.DataFrame(rows).T.round(0).astype(int) for title, rows in correct.items()}, axis=1)
 
 # %% [markdown]
 # Read down the columns of the drawn birds: with the factor, the shallower the blocks, the fewer cells vote for the
@@ -296,7 +297,8 @@ def parts(study):
     return pd.DataFrame({**sizes, **weights, **shares}, index=names)
 
 weights_of = {study.data.title: parts(study) for study in studies}
-pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, "variance %": 0, "no factor %": 0})
+whole = dict.fromkeys(("variance %", "no factor %"), int)
+pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, **dict.fromkeys(whole, 0)}).astype(whole)
 
 # %% [markdown]
 # The last block, which knows the class best, has the smallest share of the variance with the factor, and the largest
@@ -329,7 +331,7 @@ pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 # rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species alike. On
 # `digits` there is next to no loss to explain.
 #
-# All test accuracies of the first run in one picture, with two errors on both sides, cut off at 100 %:
+# All test accuracies of the first run in one picture, with two errors on both sides, cut off where no accuracy can be:
 
 # %%
 def tests(study):
@@ -341,7 +343,8 @@ def tests(study):
 
 measured = {study.data.title: tests(study) for study in studies}
 rows = dict.fromkeys(name for found in sorted(measured.values(), key=len, reverse=True) for name in found)
-found = {name: {title: each.get(name, (np.nan,) * 3) for title, each in measured.items()} for name in rows}
+found = {name.replace("1/D_b", "$1/D_b$"): {title: each.get(name, (np.nan,) * 3) for title, each in measured.items()}
+         for name in rows}
 figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
 
 # %% [markdown]
@@ -406,7 +409,7 @@ for study in studies:
     figures.keep(figure if study is studies[-1] else None, "table2", numbers, study, out)
 short = {title: {name.replace("K/C=", ""): row["test"] for name, row in rows.items() if name != "KMEx (K/C=1)"}
          for title, rows in table.items()}
-print("test accuracy, %", pd.DataFrame(short).T.round(1).to_string(), sep="\n")
+print("test accuracy, %", pd.DataFrame(short).T.round(1).to_string(na_rep=""), sep="\n")
 for title, rows in first.items():
     (name, value), free = list(rows.items())[-1], list(extra[title].values())[0]
     print(f"{title}, first run: {name} {value:.1f}, without 1/D_b {free:.1f}")

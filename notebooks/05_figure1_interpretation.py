@@ -450,7 +450,7 @@ def concepts_on_maps(study):
 
 counts = {study.dataset: concepts_on_maps(study) for study in studies}
 rows = {(study.data.title, name): row for study in studies for name, row in counts[study.dataset].items()}
-pd.DataFrame(rows).T.round(1)
+pd.DataFrame(rows).T.map("{:.1f}".format)
 
 # %% [markdown]
 # Read down *all K*: the number of concepts grows with the depths added, that is, with the cells of the map, since each

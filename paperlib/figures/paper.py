@@ -23,6 +23,7 @@ from paperlib.figures.maps import (
 )
 
 ACROSS = 5  # patches in a row of Figure 1
+MAP = 2.4  # width of a map, in patches
 
 
 def figure1(picture, columns: list[dict], title: str, names) -> Figure:
@@ -50,7 +51,7 @@ def concepts(picture, column: dict, target: str) -> Figure:
     """One band of Figure 1 beside its picture (3, H, W) uint8: what one explainer shows of the class `target`."""
     height = _height(len(column["patches"]))
     figure = plt.figure(figsize=(10, height), layout="constrained")
-    left, right = figure.add_gridspec(1, 2, width_ratios=[2, 8])
+    left, right = figure.add_gridspec(1, 2, width_ratios=[0.82 * MAP, 2 * MAP + ACROSS])
     show(figure.add_subplot(left), picture, "the picture")
     _band(figure, right, picture, column, target)
     return figure
@@ -64,17 +65,17 @@ def _height(per_class: int) -> float:
 def _band(figure, cell, picture, column: dict, target: str) -> None:
     """One explainer in Figure 1: map, attribution less its mean, and its prototypes' patches."""
     ids, att, (colours, _) = array(column["predicted"]), array(column["attribution"]), colours_of(column)
-    grid = cell.subgridspec(-(-len(colours) // ACROSS), 3 + ACROSS, width_ratios=[2.4, 2.4, 0.12] + [1] * ACROSS)
-    left, middle, bar = (figure.add_subplot(grid[:, i]) for i in range(3))
+    grid = cell.subgridspec(-(-len(colours) // ACROSS), 2 + ACROSS, width_ratios=[MAP, MAP] + [1] * ACROSS)
+    left, middle = (figure.add_subplot(grid[:, i]) for i in range(2))
     segments(left, picture, ids, colours)
     for number, k in enumerate(colours, 1):
         number_segment(left, picture, ids == k, number)
     left.set_title(f"{column['name']}: concepts of\n{target}", fontsize=9)
     image = overlay(middle, picture, att - att.mean(), spread(att))
     middle.set_title(f"{column['name']}: attribution,\nless its mean {att.mean():.3g}", fontsize=9)
-    figure.colorbar(image, cax=bar).ax.tick_params(labelsize=8)
+    figure.colorbar(image, cax=middle.inset_axes([1.04, 0, 0.05, 1])).ax.tick_params(labelsize=8)  # as high as the map
     for i, (k, source, box, _) in enumerate(column["patches"]):
-        axis = figure.add_subplot(grid[i // ACROSS, 3 + i % ACROSS])
+        axis = figure.add_subplot(grid[i // ACROSS, 2 + i % ACROSS])
         show(axis, source, f"{i + 1}: {column['shares'][k]:z.0%}", colours[k])
         rectangle(axis, box)
 

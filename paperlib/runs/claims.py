@@ -185,7 +185,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         def cells(kind, words):
-            return "".join(f'<{kind} style="text-align:left;vertical-align:top">{html.escape(word)}</{kind}>'
+            return "".join(f'<{kind} style="text-align:left;vertical-align:top">{_as_html(word)}</{kind}>'
                            for word in words)
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         return (f'<table style="white-space:normal"><thead><tr>{cells("th", self.columns)}</tr></thead>'
@@ -198,6 +198,10 @@ class Table:
                 lines += textwrap.wrap(f"{column}: {word}", 90, subsequent_indent="    ") if word else []
             lines.append("")
         return "\n".join(lines).rstrip()
+
+
+def _as_html(text: str) -> str:
+    return html.escape(text).replace(" %", "\N{NO-BREAK SPACE}%")  # a number and its % stay on one line
 
 
 def opening(notebook: str) -> Table:

@@ -76,18 +76,13 @@ def how_many(jobs: int = 0) -> int:
 
     Raises ValueError for a negative number.
     """
+    from joblib import cpu_count  # of those that a container or a batch system grants
+
     from paperlib.networks.training import device
 
     if jobs < 0:
         raise ValueError(f"jobs is {jobs}; give a positive number, or 0 for one per processor.")
-    return jobs or (1 if device().type != "cpu" else min(processors(), MOST_JOBS))
-
-
-def processors() -> int:
-    """The number of processors that this process may use, as a container or a batch system grants them."""
-    from joblib import cpu_count
-
-    return cpu_count()
+    return jobs or (1 if device().type != "cpu" else min(cpu_count(), MOST_JOBS))
 
 
 def graph(notebooks: Iterable[tuple[Job, Iterable[tuple[object, str]]]]) -> dict[str, Job]:
@@ -128,13 +123,9 @@ def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tupl
         needs = tuple(need for other, each in study.needs(stage) for need in _stage(found, other, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
         # A clean copy: a study that has looked at its data would carry all of it to the worker.
-        found[name] = Job(name, title, needs, study.cost(stage), partial(_compute, replace(study), stage),
+        found[name] = Job(name, title, needs, study.cost(stage), partial(replace(study).compute, stage),
                           tuple(f"{each}-{mark}" for each in AFTER.get(stage, ())))
     return (name,)
-
-
-def _compute(study, stage: str) -> None:
-    study.compute(stage)
 
 
 def run(graph: Mapping[str, Job], jobs: int = 1, threads: int = 1, scheduler: str = "",

@@ -62,6 +62,7 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
             centres, self.n_iter_ = self._restarts(rows, seeds, rng)
         self.cluster_centers_ = (centres + rows.shift).astype(X.dtype)
         self.labels_, self.inertia_ = nearest(X, self.cluster_centers_)
+        self._n_features_out = self.n_clusters
 
     def _restarts(self, rows, seeds, rng):
         """The best restart's centres (K, D) about the rows' mean, and how many passes it took."""
@@ -91,10 +92,6 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return euclidean_distances(X, self.cluster_centers_.astype(X.dtype))
-
-    @property
-    def _n_features_out(self):
-        return len(self.cluster_centers_)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

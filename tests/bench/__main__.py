@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from joblib import cpu_count
+
 from paperlib.datasets.files import REPOSITORY
-from paperlib.runs import jobs
 
 from . import clustering, explaining, memory, others, page, starting, timing
 
@@ -17,10 +18,10 @@ RUNS = [("fp32", 16, 7), ("fp32", 1, 15), ("bf16", 16, 5), ("bf16", 1, 15)]  # p
 
 def parts(threads: int, report: Path) -> dict[str, Callable]:
     """What is measured, by name, each a function without arguments that gives plain numbers."""
-    return {"machine": lambda: {"one thread": timing.machine(1), "all threads": timing.machine(jobs.processors())},
+    return {"machine": lambda: {"one thread": timing.machine(1), "all threads": timing.machine(cpu_count())},
             "explain": lambda: {f"{kind}, batch {batch}": explaining.ratios(kind, batch, rounds)
                                 for kind, batch, rounds in RUNS},
-            "fit": lambda: clustering.fits(clustering.rows(), jobs.processors()),
+            "fit": lambda: clustering.fits(clustering.rows(), cpu_count()),
             "others": others.passes,
             "memory": memory.growths,
             "imports": starting.imports,

@@ -113,7 +113,7 @@ def test_share_and_time_left_are_by_cost():
 
 def test_how_many(monkeypatch):
     import torch
-    monkeypatch.setattr(jobs, "processors", lambda: 64)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 64)
     monkeypatch.setattr("paperlib.networks.training.device", lambda: torch.device("cpu"))
     assert jobs.how_many() == 4 and jobs.how_many(9) == 9
     monkeypatch.setattr("paperlib.networks.training.device", lambda: torch.device("cuda"))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 LIMIT = 10.0  # seconds that one call of an answer may take
+_printed: list[str] = []  # what each call of the check at work has printed
 
 
 class Wrong(Exception):
@@ -40,10 +41,13 @@ def check(examine: Callable) -> Callable:
             print(f"Not yet. This check takes {', '.join(inspect.signature(examine).parameters)}; you gave "
                   f"{len(answers)} of them.")
             return False
+        _printed.clear()
         try:
             praise = examine(*answers)
         except Wrong as wrong:
             print(f"Not yet. {wrong}")
+            if _printed and _printed[-1]:
+                print(f"In its last call it printed:\n{_printed[-1][:1000]}")
             return False
         print(f"Correct. {praise}")
         return True
@@ -60,6 +64,7 @@ def call(function, **inputs):
         raise Wrong(f"The check was given {_a(function)}: give it the function itself, by its name without brackets.")
     name, given = getattr(function, "__name__", "your function"), deepcopy(inputs)
     result, printed, error = _limited(function, list(given.values()))
+    _printed.append(printed)
     if isinstance(error, _Stopped):
         raise Wrong(f"{name} was stopped after {LIMIT:g} seconds: look for a loop that never ends, or one over cells "
                     f"that a single product could take at once.")

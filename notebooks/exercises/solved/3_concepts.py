@@ -94,11 +94,11 @@ if passed:
         axis.set(title=title, xticks=[], yticks=[])
 
 # %% [markdown]
-# ## 3.2 What 1/D_b does
+# ## 3.2 What $1/D_b$ does
 #
 # **Aim**: to see which block decides what is near. **Difficulty**: easy, 10 minutes. **Runs in** under a second.
 #
-# After eq. 8 a block's part of a row has norm 1/D_b. k-means compares squared distances, so a block weighs as the
+# After eq. 8 a block's part of a row has norm $1/D_b$. k-means compares squared distances, so a block weighs as the
 # *square* of that. Compute each block's share of a row's squared norm for the factor $D_b^e$: the paper has
 # $e=-1$, and $e=0$ gives all blocks the same norm.
 #

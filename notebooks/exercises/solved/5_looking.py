@@ -92,11 +92,11 @@ if passed:
     models = {k: KMEx(k, n_init=2).fit(Z[~held], y[~held]) for k in ks}
     points = {"fitted on": (Z[~held], y[~held]), "held out from KMEx": (Z[held], y[held]),
               "held out from the network, too": unseen}
-    axis = plt.subplots(figsize=(5.5, 2.6), layout="constrained")[1]
+    axis = plt.subplots(figsize=(8, 2.6), layout="constrained")[1]
     for title, given in points.items():
         axis.plot(ks, [models[k].score(*given) for k in ks], "o-", label=title)
     axis.set(xlabel="K/C", ylabel="accuracy", xticks=ks)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 # %% [markdown]
 # Points that KMEx has not seen, but the network has, are named correctly more often than points that neither has seen:
@@ -258,7 +258,8 @@ if passed:
           f"share of the change beside it: {float(share_beside(E[1:] - E[:1], part)):.0%}")
     maps = {"cells on the cap": max_pool2d(part.float()[:, None], 32)[0, 0] * (E[1] - E[0]).abs().max(),
             "change of the evidence": E[1] - E[0]}
-    figures.beside(pictures.redrawn_pixels(i, without=("crown",)), maps, "evidence, in logits")
+    figure = figures.beside(pictures.redrawn_pixels(i, without=("crown",)), maps, "evidence, in logits")
+    figure.axes[1].set_xlabel("")  # of a mask, the mean says nothing
 
 # %% [markdown]
-# **Next**: the exercises at the end of notebooks 00 to 10, which have no check: they are small projects.
+# **Next**: the exercises at the end of notebooks 00 to 11, which have no check: they are small projects.
