@@ -127,6 +127,15 @@ def test_a_changed_input_is_named():
     assert not passed and "changes its input h" in said
 
 
+def test_what_a_wrong_answer_printed_is_shown():
+    def evidence(h, C, bias):
+        print("h has shape", tuple(h.shape))
+        return 2 * (h @ C + bias)
+
+    passed, said = write.ask(checks.evidence, {"evidence": evidence})
+    assert not passed and re.search(r"In its last call it printed:\nh has shape \(\d", said)
+
+
 def test_the_line_that_raises_is_named():
     def evidence(h, C, bias):
         return h @ C.T + bias

@@ -64,7 +64,7 @@ def call(function, **inputs):
         raise Wrong(f"The check was given {_a(function)}: give it the function itself, by its name without brackets.")
     name, given = getattr(function, "__name__", "your function"), deepcopy(inputs)
     result, printed, error = _limited(function, list(given.values()))
-    _printed.append(printed)
+    _printed.append(printed * (result is not None or error is not None))
     if isinstance(error, _Stopped):
         raise Wrong(f"{name} was stopped after {LIMIT:g} seconds: look for a loop that never ends, or one over cells "
                     f"that a single product could take at once.")
