@@ -159,7 +159,8 @@ def against_default(row):
     found = {b.title: {option: {"points": gap, "limit": pairs.LIMIT * error}
                        for option, name in b.keys[row].items() if name != DEFAULT
                        for gap, error in [b.difference(name)]} for b in boards}
-    return side_by_side(found, [option for b in boards for option in b.keys[row]]).round(1).astype(object).fillna("")
+    table = side_by_side(found, [option for b in boards for option in b.keys[row]])
+    return table.map("{:z.1f}".format).replace("nan", "")
 
 def side_by_side(found, order):
     """title -> row -> numbers, as one table; rows in this order, empty where a data set has none (its own default)"""
@@ -435,7 +436,7 @@ def against_most(board, name):
 
 subsets = {b.title: {name: against_most(b, name) for name in choices.ends(b)} for b in boards}
 pd.concat({(title, name): pd.DataFrame(rows).T for title, each in subsets.items()
-           for name, rows in each.items()}).round(1)
+           for name, rows in each.items()}).map("{:z.1f}".format).replace("nan", "")
 
 # %% [markdown]
 # On the digits, and for the birds' B4, no loss is seen; the birds' B234 loses much with the factor, and a little
@@ -494,7 +495,8 @@ def over(rows, network):
     return {(what, word): row[word] for what, row in found.items() for word in ("difference", "limit")}
 
 gains = {title: {name: over(rows, cnn[title]) for name, rows in found.items()} for title, found in reading.items()}
-pd.DataFrame({(title, name): row for title, rows in gains.items() for name, row in rows.items()}).T.round(1)
+table = pd.DataFrame({(title, name): row for title, rows in gains.items() for name, row in rows.items()}).T
+table.map("{:z.1f}".format)
 
 # %% [markdown]
 # Where a reader finds more than the vote, the class *is* in the distribution of clusters, and the largest share misses
@@ -523,7 +525,7 @@ def bars(rows):
                                          each[score] + each[f"{score}, limit"]) for score in ("points", "map")}
             for (row, option), each in rows.items()}
 
-words = {"points": "accuracy, points", "map": "same map, less another seed's"}
+words = {"points": "accuracy, points", "map": "same map,\nless another seed's"}
 for b in boards:
     figure = figures.forest(bars(found[b.title]), words, dict.fromkeys(words, 0.0))
     figure.suptitle(b.title, fontsize=9)
@@ -531,7 +533,7 @@ for b in boards:
 
 # %%
 rows = [(row, option) for row in compared for b in boards for option in b.keys[row]]
-side_by_side(found, rows).round(2).astype(object).fillna("")
+side_by_side(found, rows).map("{:z.2f}".format).replace("nan", "")
 
 # %% [markdown]
 # ## The numbers, kept

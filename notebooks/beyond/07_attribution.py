@@ -192,20 +192,20 @@ path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, 
 found = [contest.contest(run, t) for run, t in zip(runs, tasks, strict=True)]
 whole = contest.pooled(list(zip(tasks, found, strict=True)))
 means = contest.table(whole)
-interval = "{:.2f}\u00a0({:.2f}\u00a0to\u00a0{:.2f})".format  # spaces at which no line is broken
+interval = "{:z.2f}\u00a0({:z.2f}\u00a0to\u00a0{:z.2f})".format  # spaces at which no line is broken
 
 def table(rows, columns):
     """Mean and interval: a row for each of `rows`, a column for each of `columns`."""
-    return pd.DataFrame({name: {score: interval(*row[score]) if score in row else "" for score in columns}
-                         for name, row in rows.items()}).T
+    return pd.DataFrame({name.replace(" ", "\u00a0"): {score: interval(*row[score]) if score in row else ""
+                                                       for score in columns} for name, row in rows.items()}).T
 
-table(means, [score for score in scored if score in (*contest.OF_TRUTH, "swap")])
+table(means, [score for score in scored if score in contest.OF_TRUTH])
 
 # %% [markdown]
-# The same of the lead over the rival; an empty row cannot give it:
+# *Swap*, and the scores of the lead over the rival; a method that cannot explain the lead has no number there:
 
 # %%
-table(means, [score for score in scored if score in contest.OF_LEAD])
+table(means, [score for score in ("swap", *reversed(contest.OF_LEAD)) if score in scored])
 
 # %% [markdown]
 # And what needs no truth:

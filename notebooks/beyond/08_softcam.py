@@ -103,7 +103,7 @@ path = figures.keep(figure, "softcam_evidence", {"pictures": looked[first].tolis
 own = A[torch.arange(len(A)), c]
 pd.Series({"cells of a map": A[0, 0].numel(),
            "negative, predicted class, %": 100 * float((own < 0).double().mean()),
-           "negative, all classes, %": 100 * float((A < 0).double().mean())}).round(0).to_frame("")
+           "negative, all classes, %": 100 * float((A < 0).double().mean())}).round().astype(int).to_frame("")
 
 # %% [markdown]
 # ## Trained with a penalty
@@ -141,7 +141,7 @@ penalties = [(l1, 0.0) for l1 in sweep_l1] + [(0.0, l2) for l2 in sweep_l2]
 before = reading(ready(SoftCAM(choosing.trained)), choosing.manifest["accuracy"]["test"])
 swept = {pair: reading(choosing.finetuned(*pair)[0], choosing.softcam_accuracy("test", *pair)) for pair in penalties}
 rows = {"taken over": before} | {f"L1 {l1:g}, L2 {l2:g}": row for (l1, l2), row in swept.items()}
-pd.DataFrame(rows).T.round(2)
+pd.DataFrame(rows).T.round(2).rename(columns={f"||A||_{p}": rf"$\|A\|_{p}$" for p in (1, 2)})
 
 # %% [markdown]
 # *Near zero*: the share of all classes' evidence under a twentieth of the picture's largest.
@@ -152,7 +152,7 @@ points = {"L2": [place[pair] for pair in penalties if pair[1] > 0],
           "L1": [place[pair] for pair in penalties if pair[1] == 0],
           "taken over": [(1.0, before["validation accuracy %"])]}
 points = {word: tuple(np.array(each).T) for word, each in points.items() if each}
-label = "evidence left: ||A||_1, share of the taken-over network's"
+label = r"evidence left: $\|A\|_1$, share of the taken-over network's"
 figure = figures.scatter(points, label, "validation accuracy, %", zero=False)
 path = figures.keep(figure, "softcam_sweep", rows, study, out)
 
@@ -235,8 +235,8 @@ def apart(name, score):
 
 in_each = {name: {score: apart(name, score) for score in row} for name, row in gains.items()}
 limits = compared({(name, score): gaps[name][score] for name, row in gains.items() for score in row})
-table = {key: {"difference": f"{row['difference']:+.3f}", "limit": f"{row['limit']:.3f}", "p": f"{row['p']:.3f}",
-               "in each network": ", ".join(f"{gap:+.3f}" for gap in in_each[key[0]][key[1]])}
+table = {key: {"difference": f"{row['difference']:+z.3f}", "limit": f"{row['limit']:.3f}", "p": f"{row['p']:.3f}",
+               "in each network": ", ".join(f"{gap:+z.3f}" for gap in in_each[key[0]][key[1]])}
          for key, row in limits.items()}
 pd.DataFrame(table).T
 
@@ -277,7 +277,7 @@ numbers = {"rows": rows, "of the chosen": of_chosen, "test accuracy": tested, "c
            "gains": gains, "in each network": in_each, "same predictions": same, "of": len(test)}
 figures.keep(None, "softcam", numbers, study, out)
 print(f"{study.data.title}: taken over, {same} of {len(test)} predictions the same; chosen L1 {chosen:g}")
-print("test accuracy %:", *(f"{name} {100 * accuracy:.1f};" for name, accuracy in tested.items()))
+print("test accuracy %:", "; ".join(f"{name} {100 * accuracy:.1f}" for name, accuracy in tested.items()))
 
 # %% [markdown]
 # ## What became of the claims

@@ -201,7 +201,8 @@ if means:
 # %%
 gaps = {name: overlap["saliency"] - each for name, each in overlap.items() if name != "saliency"}
 ahead = contest.table({name: {"IoU": gap} for name, gap in gaps.items()})
-pd.DataFrame(compared(gaps)).T.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
+table = pd.DataFrame.from_dict(compared(gaps), orient="index")
+table.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 
 # %% [markdown]
 # They are better than the two boxes that cost nothing, and that is all: from edges, and from a bump in the centre, the
@@ -237,7 +238,7 @@ numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictu
 figures.keep(None, "saliency", numbers, study, out)
 print(f"{study.data.title}, {n} pictures")
 for name, row in means.items():
-    print(f"box from {name}: IoU {row['IoU'][0]:.2f}, a half or more in {row['IoU of a half or more'][0]:.0%}")
+    print(f"{name}: IoU {row['IoU'][0]:.2f}, a half or more in {row['IoU of a half or more'][0]:.0%}")
 
 # %% [markdown]
 # ## What became of the claims

@@ -413,7 +413,7 @@ follows |= {f"votes off the bird: {name}": correlations([row[name][:, 1] for row
             for name in ours}
 level = {name: 1.96 / np.sqrt(len(few) if name in ("map: integrated gradients", "map: occlusion") else len(asked))
          for name in follows}
-pd.DataFrame({name: {"correlation in each network": ", ".join(f"{r:+.2f}" for r in row), "level": f"{level[name]:.2f}"}
+pd.DataFrame({name: {"correlation in each network": ", ".join(f"{r:+z.3f}" for r in row), "level": f"{level[name]:.3f}"}
               for name, row in follows.items()}).T
 
 # %% tags=["headline"]
@@ -425,7 +425,8 @@ numbers = {"accuracy": accuracies, "readings": readings, "verdicts": verdicts, "
 figures.keep(None, "shortcut", numbers, shortcut, out)
 print("test accuracy, honest / shortcut:", " / ".join(f"{row['test %']:.0f} %" for row in accuracies.values()))
 for called in ("tells", "open", "does not matter"):
-    print(f"{called}:", *(f"\n- {name}" for name, row in verdicts.items() if row["verdict"] == called))
+    those = [name for name, row in verdicts.items() if row["verdict"] == called]
+    print(f"{called}:", *(those or ["none"]), sep="\n- ")
 
 # %% [markdown]
 # ## What became of the claims

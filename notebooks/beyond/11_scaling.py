@@ -77,7 +77,9 @@ tasks = {study.data.title: costs.Task(len(study.data.train), len(study.data.clas
          "CUB-200": costs.Task(5_994, 200, 784, 896, 10), "ImageNet-1k": costs.Task(1_281_167, 1000, 784, 896, 10)}
 sizes = {title: {"pictures": task.pictures, "rows, million": task.pictures * task.cells / 1e6,
                  **{f"{what}, GB": b / 1e9 for what, b in task.bytes().items()}} for title, task in tasks.items()}
-pd.DataFrame(sizes).T.map("{:,.3g}".format)
+table = pd.DataFrame(sizes).T
+table["travels, MB"] = 1e3 * table.pop("travels, GB")
+table.map(lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}")
 
 # %% [markdown]
 # All rows of ImageNet at once fit on no machine that most of us have. But k-means runs class by class, and the rows of
@@ -166,7 +168,8 @@ pd.DataFrame({name: {f"{n} of {most}": f"{m:+.1f} ({a:+.1f} to {b:+.1f})" for n,
 # fewest pictures, and another seed for k-means and nothing else, this share of the cells keeps its concept:
 
 # %%
-pd.DataFrame({name: dict(zip(("mean", "low", "high"), row, strict=True)) for name, row in seeds.items()}).T.round(0)
+table = pd.DataFrame({name: dict(zip(("mean", "low", "high"), row, strict=True)) for name, row in seeds.items()}).T
+table.map("{:.0f} %".format).replace("nan %", "")
 
 # %% [markdown]
 # On average another seed changes fewer cells than other pictures do; but networks differ much in this, as the wide
@@ -200,7 +203,7 @@ costs.rates(net, of_class(0, middle), unfitted())  # once for nothing: the first
 measured = costs.rates(net, of_class(0, middle), unfitted())
 pd.Series({"read, ms a picture": 1e3 * measured.read, "forward, ms a picture": 1e3 * measured.forward,
            "compose, µs a row": 1e6 * measured.compose,
-           "cluster, µs a row and prototype": 1e6 * measured.cluster}, name=f"on {middle} pictures").round(2)
+           "cluster, µs a row and prototype": 1e6 * measured.cluster}, name=f"on {middle} pictures").round(2).to_frame()
 
 # %% [markdown]
 # Does it hold for other sizes? Fits of growing numbers of pictures, classes and prototypes, timed (points) and as the
@@ -246,7 +249,7 @@ check = {f"{n} pictures x {c} classes, K/C = {k}": {"measured, s": took[n, c, k]
          for n, c, k in furthest.values()}
 slopes = {title: float(np.polyfit(np.log(list(sweep)), np.log([took[size] for size in sweep.values()]), 1)[0])
           for title, sweep in sweeps.items()}
-pd.DataFrame(check).T.round(2)
+pd.DataFrame(check).T.round(2).rename(lambda size: size.replace(" 1 classes", " 1 class"))
 
 # %% [markdown]
 # The model is low at every point, most of all for the fewest pictures: four rates do not know what comes once for each
@@ -284,7 +287,8 @@ for n in scaling_workers:
         workers[n] = on_workers(n, cluster.scheduler_address)
 alone = study.explainer(**fewest).prototypes_
 apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in workers.items()}
-pd.DataFrame({n: {"seconds": took, "largest difference": apart[n]} for n, (took, _) in workers.items()}).T
+pd.DataFrame({n: {"seconds": f"{took:.1f}", "largest difference": f"{apart[n]:.1g}"}
+              for n, (took, _) in workers.items()}).T.rename_axis("workers")
 
 # %% [markdown]
 # Here two workers took longer than one: so small a fit, beside other programs, does not show what they gain. The

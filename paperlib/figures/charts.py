@@ -170,11 +170,16 @@ def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: di
     """Means and intervals: found[row][score] is (mean, low, high), if any; a row per name, a panel for each label.
 
     labels: score -> the text below its panel. lines: score -> a reference, drawn dashed. shared: one scale for all.
+    More than four panels stand in bands, so that a page need not shrink them.
     """
-    names = list(found)
-    figure, axes = plt.subplots(1, len(labels), figsize=(1.9 + 1.75 * len(labels), 1.0 + 0.27 * len(names)),
-                                sharex=shared, sharey=True, squeeze=False, layout="constrained")
-    for axis, (score, label) in zip(axes[0], labels.items(), strict=True):
+    names, bands = list(found), -(-len(labels) // 4)
+    across = -(-len(labels) // bands)
+    size = 1.9 + 1.75 * across, (1.0 + 0.27 * len(names)) * bands
+    figure, axes = plt.subplots(bands, across, figsize=size, sharex=shared, sharey=True, squeeze=False,
+                                layout="constrained")
+    for axis in axes.flat[len(labels):]:
+        axis.set_visible(False)
+    for axis, (score, label) in zip(axes.flat, labels.items(), strict=False):
         mean, low, high = np.array([found[name].get(score, (np.nan,) * 3) for name in names]).T
         axis.errorbar(mean, range(len(names)), xerr=[mean - low, high - mean], fmt="o", markersize=4, capsize=2,
                       color=PALETTE[0], elinewidth=1)
@@ -192,15 +197,15 @@ def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: di
 
 
 def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str]) -> Figure:
-    """A panel for each name of `found`, a row per rival, a column per score: by how much the name is better.
+    """A panel for each name of `found`, one above another, a row per rival, a column per score: how much it is better.
 
     found[name][rival][score] has difference, limit (three errors) and p. Colour: the difference in errors, red for
     better, at most six; bold numbers are of differences that can be told from zero.
     """
     rivals = list(next(iter(found.values())))
-    size = 1.6 + 0.52 * len(scores) * len(found), 1.5 + 0.26 * len(rivals)
-    figure, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axis, (name, rows) in zip(axes[0], found.items(), strict=True):
+    size = 2.6 + 0.68 * len(scores), 1.1 + (0.4 + 0.22 * len(rivals)) * len(found)
+    figure, axes = plt.subplots(len(found), 1, figsize=size, sharex=True, squeeze=False, layout="constrained")
+    for axis, (name, rows) in zip(axes.flat, found.items(), strict=True):
         cells = [[rows[rival].get(score) for score in scores] for rival in rivals]
         errors = [[3 * cell["difference"] / cell["limit"] if cell and cell["limit"] else 0 for cell in row]
                   for row in cells]
@@ -210,13 +215,16 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
                 if cell:
                     told = cell["p"] < 0.05
                     text = f"{cell['difference']:+.2f}" if abs(cell["difference"]) >= 0.005 else "0.00"
-                    axis.text(x, y, text, ha="center", va="center", fontsize=6,
+                    axis.text(x, y, text, ha="center", va="center", fontsize=8,
                               weight="bold" if told else "normal", color="black" if told else "0.35")
-        axis.set_xticks(range(len(scores)), scores, rotation=60, ha="right", fontsize=7)
+        axis.set_xticks(range(len(scores)), [score.replace(", ", ",\n") for score in scores], rotation=45, ha="right",
+                        rotation_mode="anchor", fontsize=8)
         axis.set_yticks(range(len(rivals)), rivals, fontsize=8)
         axis.set_title(f"{name} is better by", fontsize=9)
         axis.tick_params(length=0)
-    figure.colorbar(image, ax=axes, label="difference, in standard errors", shrink=0.7)
+    bar = figure.colorbar(image, ax=axes, shrink=0.4, aspect=30)
+    bar.set_label("difference, in standard errors", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     return figure
 
 

@@ -224,6 +224,23 @@ def test_neighbours_differ_in_hue_and_a_number_stays_in_the_frame():
     assert all(-0.02 <= at <= 1.02 for text in axis.texts for at in text.xyann)
 
 
+@pytest.mark.parametrize("n, bands, across", [(3, 1, 3), (4, 1, 4), (6, 2, 3), (7, 2, 4)])
+def test_intervals_of_many_scores_stand_in_bands(n, bands, across):
+    found = {"B4": {f"s{i}": (i, i - 0.1, i + 0.1) for i in range(n)}, "flat": {}}
+    figure = figures.forest(found, {f"s{i}": f"score {i}" for i in range(n)}, {"s0": 0.5})
+    drawn = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_xlabel() for axis in drawn] == [f"score {i}" for i in range(n)]
+    assert [axis.containers[0].lines[0].get_xdata()[0] for axis in drawn] == list(range(n))
+    assert figure.axes[0].get_gridspec().get_geometry() == (bands, across) and figure.get_figwidth() < 9.68
+
+
+def test_differences_fit_a_page():
+    row = {word: {"difference": 0.1, "limit": 0.1, "p": 0.5} for word in "abcdefgh"}
+    figure = figures.differences({name: {"edges": row} for name in ("B4", "B34", "B234")}, list("abcdefgh"))
+    assert figure.get_figwidth() < 9.68
+    assert [axis.get_title() for axis in figure.axes[:3]] == [f"{name} is better by" for name in ("B4", "B34", "B234")]
+
+
 def test_no_minus_before_a_zero():
     row = {word: {"difference": gap, "limit": 0.1, "p": 0.5} for word, gap in {"s": -0.001, "t": -0.2}.items()}
     assert drawn_texts(figures.differences({"B4": {"a": row}}, ["s", "t"]).axes[0]) == ["0.00", "-0.20"]
