@@ -292,7 +292,7 @@ pd.DataFrame({n: {"seconds": f"{took:.1f}", "largest difference": f"{apart[n]:.1
 
 # %% [markdown]
 # Here two workers took longer than one: so small a fit, beside other programs, does not show what they gain. The
-# prototypes are those that this notebook fitted by itself, but for rounding. They depend on a class's pictures and its
+# prototypes are those that this notebook fitted by itself, to the last bit. They depend on a class's pictures and its
 # seed, and not on who fits it, nor on how many do.
 #
 # ## What a laptop can do, and what a cluster must
@@ -362,7 +362,7 @@ print("ImageNet on 1 / 8 / 64 / 1000 workers, hours:",
 # - The cost of a fit grows in proportion to classes, and more slowly with pictures and prototypes. Four rates from a
 #   few pictures tell roughly, from below, what a whole data set takes.
 # - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back:
-#   the same ones, but for rounding.
+#   the same ones, to the last bit.
 # - Large data sets take hours or machines; k-means does not rule them out.
 #
 # ## What became of the claims
