@@ -9,7 +9,8 @@ import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ import paperlib
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Tensors = dict[str, torch.Tensor]
+version = cache(metadata.version)  # which reads a file, and every key asks for five
 
 
 class DamagedFile(RuntimeError):
