@@ -65,7 +65,7 @@ def test_changed_code_is_computed_anew(fresh_cache, edited):
 @pytest.mark.parametrize("module, kinds", [
     ("networks.training", {"checkpoint", "protopnet", "softcam"}), ("backbone", {"embeddings", "explainer"}),
     ("guards", {"explainer", "kmex"}), ("runs.results", set(store.MADE_BY)), ("measures", {"accuracy"}),
-    ("restarts", {"explainer", "kmex", "stage"})])
+    ("scaling.restarts", {"explainer", "kmex", "stage"})])
 def test_each_kind_follows_the_modules_it_reaches(fresh_cache, edited, module, kinds):
     before = {kind: store.address(kind, {}) for kind in kinds}
     edited(module, "from __future__", "# changed\nfrom __future__")
