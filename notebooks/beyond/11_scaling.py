@@ -252,8 +252,8 @@ slopes = {title: float(np.polyfit(np.log(list(sweep)), np.log([took[size] for si
 pd.DataFrame(check).T.round(2).rename(lambda size: size.replace(" 1 classes", " 1 class"))
 
 # %% [markdown]
-# The model is low at every point, most of all for the fewest pictures: four rates do not know what comes once for each
-# class, nor how many passes k-means takes in a far larger one. Read it as an estimate from below.
+# The model is low at every point: four rates do not know what comes once for each class, nor how many passes k-means
+# takes in a class of another size. Read it as an estimate from below.
 #
 # ## More workers
 #
