@@ -113,7 +113,7 @@ def draw(chosen) -> None:
             spent[number] = spent.get(number, 0) + seconds
             if plt.get_fignums():
                 name = f"{number.replace('.', '_')}.png"
-                plt.gcf().savefig(HERE / "hints" / name, dpi=120, metadata={"Software": None})
+                plt.gcf().savefig(HERE / "hints" / name, dpi=120, bbox_inches="tight", metadata={"Software": None})
                 plt.close("all")
         execute(source.read_text(), keep)
         print(source.stem, {number or "start": round(seconds, 1) for number, seconds in spent.items()})
