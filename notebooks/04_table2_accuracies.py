@@ -266,7 +266,7 @@ def correct_cells(study, voted):
 # %%
 correct = {study.data.title: {name: correct_cells(study, voted) for name, (voted, _) in cells[study.data.title].items()}
            for study in studies}
-pd.concat({title: pd.DataFrame(rows).T.round(0).astype(int) for title, rows in correct.items()}, axis=1)
+pd.concat({title: pd.DataFrame(rows).T.round(0).astype("Int64") for title, rows in correct.items()}, axis=1)
 
 # %% [markdown]
 # Read down the columns of the drawn birds: with the factor, the shallower the blocks, the fewer cells vote for the
@@ -297,7 +297,7 @@ def parts(study):
     return pd.DataFrame({**sizes, **weights, **shares}, index=names)
 
 weights_of = {study.data.title: parts(study) for study in studies}
-whole = dict.fromkeys(("variance %", "no factor %"), int)
+whole = dict.fromkeys(("variance %", "no factor %"), "Int64")
 pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, **dict.fromkeys(whole, 0)}).astype(whole)
 
 # %% [markdown]
