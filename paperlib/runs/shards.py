@@ -77,7 +77,8 @@ def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_c
     asked = Asked(replace(study), code(), _listing(study.data.train), study.checkpoint.manifest["sha256"],
                   jobs.cache_folder())
     state = {name: tensor.cpu() for name, tensor in study.trained.model.state_dict().items()}
-    network = client.scatter([state], broadcast=True)[0] if left and _workers(client) else None
+    # hash=False: under a name of its own, for the same network of a call before may be on its way out.
+    network = client.scatter([state], broadcast=True, hash=False)[0] if left and _workers(client) else None
     for c in kept:
         yield c, _unpacked(store.kept("shard", key[c], dict).tensors)
     while left or at_work:
