@@ -11,12 +11,12 @@
 #
 # A convolutional network looks at a picture and names it. Why that name?
 #
-# **The paper claims** that much of the answer can be read off the trained network, without gradients: its classifier
-# already compares with *prototypes* (section 3.1), centroids of the data are better prototypes (section 3.2), and
-# centroids inside the network cut a picture into *concepts* (section 3.3).
+# **The paper claims** that the trained network holds much of the answer, without gradients: its classifier already
+# compares with *prototypes* (section 3.1), centroids of the data are better prototypes (section 3.2), and centroids
+# inside the network cut a picture into *concepts* (section 3.3).
 #
-# **Aim**: to see all of it on one picture; notebooks 01 to 05 measure (the table at the end). **You need** Python, and
-# to know what a CNN is. **Time**: twenty minutes to read, seconds to run (more the first time, while k-means runs).
+# **Aim**: to see all of it on one picture. **You need** Python, and to know what a CNN is. **Time**: fifteen minutes to
+# read, seconds to run (more the first time, while k-means runs).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -51,12 +51,11 @@ opening("00")
 # %% [markdown]
 # ## The data
 #
-# The tour takes the last data set named: unless you name another, birds of invented species, drawn by a few hundred
-# lines of this project. They stand in for the paper's photographs, CUB-200, which are not ours to give away and take
-# hours to learn. And a drawing knows what no photograph tells: where each part is, which parts set two species apart,
-# and what the scene would be with another part.
+# Unless you name another data set, these are birds of invented species, drawn by this project in place of the paper's
+# photographs (CUB-200), which are not ours to give away. A drawing also knows what no photograph tells: where each part
+# is, which parts set two species apart, and what the scene would be with another part.
 #
-# A training picture from each of up to fourteen classes:
+# A training picture of up to fourteen classes:
 
 # %%
 train, test, names = study.data.train, study.data.test, study.data.classes
@@ -65,8 +64,8 @@ first = [int((train.labels == c).nonzero()[0]) for c in some]
 figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some])
 
 # %% [markdown]
-# Size, pose, place, light and background vary, and none depends on the species. Some species differ in a cap or in a
-# few streaks on the breast.
+# Size, pose, place, light and background do not depend on the species. Some species differ in a cap or a few streaks
+# alone.
 
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
@@ -76,8 +75,8 @@ print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len
 # %% [markdown]
 # ## The prediction
 #
-# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into one number per
-# class, the logits $y$ (eq. 1). The largest wins.
+# The network turns the picture $x$ into a feature map $h$, the map into its mean $z$, and $z$ into a number per class,
+# the logits $y$ (eq. 1). The largest wins.
 
 # %%
 if not 0 <= picture < len(test):
@@ -97,12 +96,12 @@ print(f"The network says {names[c]}; the picture shows: {label}.\n"
 # %% [markdown]
 # ## The logit is a mean
 #
-# Theorem 1 (eq. 4): you can average the map first and then compare it with the classifier's column $c_j$, or compare
-# each of its $R$ cells $h_r$ first and average the results. The logit is the same:
+# Average the map, then compare it with the classifier's column $c_j$; or compare each of its $R$ cells $h_r$, then
+# average. The logit is the same (Theorem 1):
 #
 # $$y_j = \Big(\frac1R\sum_{r=1}^R h_r\Big)\cdot c_j \;=\; \frac1R\sum_{r=1}^R \big(h_r\cdot c_j\big). \tag{4}$$
 #
-# So each cell has its own evidence $h_r \cdot c_j$ for each class, and the logit is its mean.
+# So each cell has its own evidence $h_r \cdot c_j$ for each class.
 
 # %%
 features, C = [block.cpu() for block in net.features(x)], net.C.cpu()
@@ -114,16 +113,14 @@ assert torch.allclose(E.mean(1)[0], y, rtol=1e-4, atol=1e-4)
 assert torch.allclose(E, evidence(h, C, bias))
 
 # %% [markdown]
-# Red cells speak for the class more than the average cell does, blue ones less. (Than the average, not than zero, which
-# is arbitrary: notebook 01.)
+# Red cells speak for the class more than the average cell, blue ones less. (Zero itself is arbitrary: notebook 01.)
 #
 # **Predict, then run**: the runner-up is another sparrow. Is its map (a) blue where the winner's is red, (b) red in
 # other places, or (c) nearly the same?
 #
 # <details><summary>Answer</summary>
 #
-# (c): look where each map is darkest. Evidence for the winner does not yet say why it won. The maps' difference, at the
-# end of the tour, says more.
+# (c): look where each map is darkest. Evidence for the winner does not yet say why it won; the end of the tour does.
 #
 # </details>
 
@@ -143,10 +140,9 @@ pd.DataFrame({names[j]: {"cells": maps[j].numel(), "mean of the cells' evidence"
 #
 # ## Prototypes that look like the data
 #
-# A column $c_j$ is a prototype in name only: it need not resemble any picture (Table 1). KMEx (section 3.2) clusters
-# the embeddings $z$ of each class with k-means, keeps the $K/C$ centroids as prototypes ($K$ prototypes for $C$
-# classes), and predicts the class of the nearest one. To see a prototype, we show the training picture whose embedding
-# is nearest; the number above is the distance from our picture to the centroid itself.
+# A column $c_j$ need not resemble any picture (Table 1). KMEx (section 3.2) clusters each class's embeddings $z$ with
+# k-means, keeps the $K/C$ centroids as prototypes ($K$ for $C$ classes), and predicts the class of the nearest. Each is
+# shown by the training picture nearest to it, with its distance from our picture:
 
 # %%
 kmex, (Z, labels) = study.kmex(), study.embeddings("train")
@@ -168,15 +164,15 @@ print(f"KMEx says {names[said]}: of {len(distance)} prototypes, its number {list
       f"{names[kmex.prototype_labels_[second]]}, is at {distance[second]:.2f}.\nThe network says {names[c]}.")
 
 # %% [markdown]
-# The framed picture shows a stone in water, too; so do the two farthest. The three farthest have the largest birds:
-# an embedding keeps more than the class.
+# The framed picture shows a stone in water, too; so do the two farthest. The three farthest have the largest birds: an
+# embedding keeps more than the class.
 #
 # ## Concepts inside the picture
 #
-# Now one step earlier: cluster not the mean of the map but its cells, and not those of the last block alone. B234 takes
-# the outputs $u^{(b)}$ of blocks 2, 3 and 4 at one resolution (eq. 7) and puts each cell's channels side by side, each
-# block's scaled to norm $1/D_b$ with $D_b$ its number of channels; k-means then gives prototypes $p_k$ for each class.
-# A cell's concept is the nearest of them. What a cell contributes to class $j$ is its attribution:
+# Now cluster not the map's mean but its cells, at several depths. B234 takes the outputs $u^{(b)}$ of blocks 2, 3 and 4
+# at one resolution (eq. 7) and puts each cell's channels side by side, each block's scaled to norm $1/D_b$ with $D_b$
+# its number of channels. k-means gives prototypes $p_k$ for each class; a cell's concept is the nearest of them. Its
+# attribution is what it contributes to class $j$:
 #
 # $$q = \Big[\frac{u^{(b)}}{D_b\,\|u^{(b)}\|}\Big]_b \;(8) \qquad
 # s = \arg\min_k \|q - p_k\| \;(9) \qquad
@@ -199,13 +195,12 @@ assert torch.equal(s, assign(q.double(), p))
 assert torch.allclose(att, attribute(h, C))
 
 # %% [markdown]
-# On its way from the last block's cells to B234's finer ones, the attribution is averaged over each concept (step by
-# step in notebook 05). Its colours are about the mean, as before. On the right are the training pictures that the
-# prototypes come from, the patch in the box; the percentage is the concept's share of the evidence, its cells times
-# their score.
+# On its way to B234's finer cells, the attribution is averaged over each concept (notebook 05). Its colours are about
+# the mean. On the right are the training pictures that the prototypes come from, the patch in the box, with the
+# concept's share of the evidence: its cells times their score.
 #
-# Do not expect each patch to look like its segment. A class has only $K/C$ prototypes, so a cell takes the least bad
-# of them: here a patch of sky stands for water.
+# Not every patch looks like its segment: a cell takes the least bad of $K/C$ prototypes, and here a patch of sky stands
+# for water.
 
 # %%
 column = study.explain(picture)[-1]
@@ -223,16 +218,14 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
 
 # %% [markdown]
 # Crown and back are one segment, eye and bill another, throat and breast a third; these are the reddest in the
-# attribution. The wing's lower edge is paler and shares a concept with the stone. The two large pieces of water have
-# the largest shares of the evidence by size, not by score: only one cell, in a corner, scores below the lower.
-# (With a single cell in the last block all scores are equal: attribution cannot tell places apart.)
+# attribution. The two large pieces of water have the largest shares of the evidence by size, not by score: only one
+# cell, in a corner, scores below the lower.
 #
 # ## What tipped the balance?
 #
-# Evidence for the prediction does not set it apart from the runner-up. The difference of the two maps does: its mean is
-# the gap between the logits, and its zero is not arbitrary. Of drawn birds we also know what *ought* to tip the
-# balance: a table says which parts of two species differ, and a mask where they are. (A part that is "plain" has no
-# mark of its own: a plain eye has the face's colour.)
+# What sets the prediction apart from the runner-up is the difference of their two maps: its mean is the gap between the
+# logits, and its zero is not arbitrary. For drawn birds we also know what *ought* to tip the balance: the parts in
+# which the two species differ. (A "plain" part has no mark of its own: a plain eye has the face's colour.)
 
 # %%
 parts, table = (), None
@@ -259,21 +252,20 @@ pd.Series(shares, name="share").map("{:.1%}".format).to_frame()
 
 # %% [markdown]
 # The lead is largest at head and breast, and nearly as large in the water above and in front of them. The parts that
-# differ have a larger share of it than of the picture; yet nearly all lies beside them: one cell is larger than
-# both parts. (The last two rows need known parts.)
+# differ have a larger share of it than of the picture; yet nearly all lies beside them: one cell is larger than both
+# parts.
 #
 # ## Put to the test
 #
-# A drawing can be asked what would have been. Here is the same scene, with the runner-up's look in the parts that
-# differ, and nowhere else.
+# Here is the same scene, drawn again with the runner-up's look in the parts that differ, and nowhere else.
 #
-# **Predict, then run**: nearly all of the lead lay beside these parts. With them changed, does it (a) stay about the
-# same, (b) shrink a little, or (c) change its sign?
+# **Predict, then run**: with these parts changed, does the lead (a) stay about the same, (b) shrink a little, or (c)
+# change its sign?
 #
 # <details><summary>Answer</summary>
 #
-# (c): look at the sign in the second row. A cell of the last block sees more of the picture than the square it is drawn
-# on, so a part counts in cells far from it.
+# (c): look at the sign in the second row. A cell of the last block sees more of the picture than its square, so a part
+# counts in cells far from it.
 #
 # </details>
 
@@ -290,12 +282,10 @@ if parts:
 pd.Series(gaps, name="the network's logits: lead of the winner").round(2).to_frame()
 
 # %% [markdown]
-# The red around the breast has turned blue, and most of the red elsewhere has faded: with two parts changed, the
-# network puts the runner-up ahead. So these parts decide, although the map puts most of the lead beside them.
+# The red around the breast has turned blue, most of the red elsewhere has faded, and the runner-up is ahead: these
+# parts decide, although the map puts most of the lead beside them.
 #
-# One picture proves nothing. The notebooks measure.
-#
-# ## Which notebook holds which claim
+# One picture proves nothing. The notebooks measure:
 #
 # | notebook | in the paper | what it asks |
 # |---|---|---|
@@ -323,25 +313,9 @@ print(f"{study.data.title}: picture {picture} ({label}) taken for {names[c]};\n"
 
 # %% [markdown]
 # ## What became of the claims
-#
-# Of one picture, that is.
 
 # %%
 closing("00", out, [study])
 
 # %% [markdown]
-# ## Summary
-#
-# - A logit is the mean of the evidence that each cell of the last feature map gives: so far, the network explains
-#   itself.
-# - A centroid of k-means can be shown as the training picture nearest to it, and stands in for the classifier.
-# - The same k-means on cells of several blocks cuts the picture into concepts, and attribution weighs them.
-# - What tips the balance is the difference of two classes' evidence; a picture drawn anew can put it to the test.
-#
-# ## Exercises
-#
-# 1. Run the tour with another `picture`, one that the network gets wrong. Do the concepts show why?
-# 2. Take another species in place of the runner-up (`like=`). Which parts must change before the network says its name?
-# 3. Show the class whose evidence is highest at each cell. How many cells agree with the prediction?
-#
 # **Next**: [01](01_theorem1.ipynb), the theorem, and where it fails.

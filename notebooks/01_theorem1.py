@@ -13,9 +13,9 @@
 # classifier is a self-explainable model (SEM) whose prototypes are the classifier's columns $c_j$. The proof is one
 # line: averaging and the dot product can change places.
 #
-# **Aim**: to compute both sides of eq. 4, by hand and on real networks, draw the evidence that the right-hand side
-# makes visible, ask where its zero lies, and break the theorem. **You need** matrix products, and notebook 00 for the
-# pictures. **Time**: half an hour to read, under a minute to run.
+# **Aim**: to compute both sides of eq. 4, draw the evidence that one of them shows, ask where its zero lies, and break
+# the theorem. **You need** matrix products, and notebook 00 for the pictures. **Time**: twenty minutes to read, under a
+# minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -55,8 +55,8 @@ opening("01")
 #
 # $$\Big(\frac1R\sum_{r=1}^R h_r\Big)\cdot c_j \;=\; \frac1R\sum_{r=1}^R \big(h_r\cdot c_j\big). \tag{4}$$
 #
-# On the left, pool, then classify: what a network does. On the right, classify each cell, then pool. Take a map of
-# four cells with two channels, and three classes:
+# On the left, pool, then classify, as a network does; on the right, classify each cell, then pool. With four cells, two
+# channels and three classes:
 
 # %%
 h = torch.tensor([[[4.0, 0], [2, 0], [1, 1], [1, 3]]])  # (1, R, D)
@@ -96,7 +96,7 @@ print(f"{study.data.title}, {len(h)} pictures, R = {h.shape[1]}: largest logit {
       f"largest difference {(left - right).abs().max():.0e}")
 
 # %% [markdown]
-# In exact arithmetic the sides are equal; a computer rounds. So how large is the difference, in single and in double
+# In exact arithmetic the sides are equal; a computer rounds. How large is the difference, in single and in double
 # precision?
 
 # %%
@@ -114,9 +114,6 @@ def compare(h, C, bias=None):
         found[f"relative {name}"] = found[f"error {name}"] / (found["max |logit|"] or 1)
     return found
 
-# %% [markdown]
-# Two helpers, one for the eye and one for short cells:
-
 # %%
 def some(study, n=64):
     """At most n test pictures of a study, spread over the split: their numbers, and what the network takes."""
@@ -129,8 +126,8 @@ def table(rows):
     return frame.assign(**{name: frame[name].map("{:.1e}".format) for name in frame if frame[name].dtype == float})
 
 # %% [markdown]
-# First the trained network of each data set, on some test pictures. *Relative* is the error divided by the largest
-# logit. (*Digits* are scikit-learn's handwritten ones, the small second data set of these notebooks.)
+# The trained network of each data set, on some test pictures (*digits* are scikit-learn's handwritten ones, the small
+# second data set of these notebooks). *Relative* is the error divided by the largest logit.
 
 # %%
 own = []
@@ -142,8 +139,8 @@ table(own)
 
 # %% [markdown]
 # The yardstick is the machine epsilon, the distance from 1 to the next number: $2^{-23}$ in float32 and $2^{-52}$ in
-# float64. A sum of a hundred or more products may err by several epsilon. A wrong theorem would err by far more, and as
-# much in float64 as in float32.
+# float64. A sum of a hundred products may err by several; a wrong theorem would err by far more, and in float64 as much
+# as in float32.
 
 # %%
 EPSILON = {name: torch.finfo(getattr(torch, name)).eps for name in ("float32", "float64")}
@@ -152,14 +149,13 @@ epsilons = {row["network"]: {"R": row["R"], **{f"epsilon {name}": row[f"relative
 pd.DataFrame(epsilons).T.round(1)
 
 # %% [markdown]
-# A row with $R = 1$ tests nothing: one cell has nothing to average. So it is with the digits: of a picture
-# 32 pixels wide, like these and the paper's MNIST, a ResNet makes one cell. They check the code and get no map. In rows
-# with $R > 1$, a few epsilon in either precision is rounding.
+# In rows with $R > 1$, a few epsilon in either precision is rounding. A row with $R = 1$ tests nothing: of the digits,
+# 32 pixels wide like the paper's MNIST, a ResNet makes one cell. They check the code and get no map.
 #
 # ## Read as a self-explainable model
 #
-# Eq. 3 describes an SEM: compare the encoder's output with prototypes $p_k$, then project the similarities to scores.
-# Eq. 5 puts the CNN into that form.
+# An SEM compares the encoder's output with prototypes $p_k$, then projects the similarities to scores (eq. 3). Eq. 5
+# puts the CNN into that form:
 #
 # | part of an SEM (eq. 3) | in a CNN (eq. 5) |
 # |---|---|
@@ -167,8 +163,8 @@ pd.DataFrame(epsilons).T.round(1)
 # | $\text{sim}(h_r, p_k)$ | dot product $h_r \cdot c_j$ |
 # | $\text{proj}$ | average over the $R$ cells |
 #
-# Here are the three steps, against the network's own forward pass. Each cell gets all of the classifier's bias, if
-# there is one, so that the mean has it too.
+# The three steps, against the network's own forward pass; each cell gets all of the bias, if there is one, so that the
+# mean has it too:
 
 # %%
 study = studies[-1]
@@ -188,10 +184,10 @@ print(f"{study.data.title}: similarities {tuple(similarity.shape)} become scores
 # %% [markdown]
 # ## Class evidence maps
 #
-# The right-hand side passes through something that the left-hand side never computes: $h_r \cdot c_j$, the evidence
-# of cell $r$ for class $j$. As a map, its mean *is* the logit: nothing is approximated, and no gradient is needed. It
-# is the class activation map (CAM) of Zhou et al. (2016). Here it is for the predicted class of five test pictures,
-# whose name stands above (with the true one where that differs). Red speaks for the class, blue against it.
+# The right-hand side passes through $h_r \cdot c_j$, the evidence of cell $r$ for class $j$. As a map, its mean *is*
+# the logit, without approximation or gradient: the class activation map (CAM) of Zhou et al. (2016). Here it is for the
+# predicted class, named above the map (with the true one where that differs). Red speaks for the class, blue against
+# it.
 
 # %%
 chosen = torch.linspace(0, len(x) - 1, 5).long().tolist()
@@ -214,21 +210,21 @@ pd.DataFrame({"predicted": names, "mean of the map": [m.mean().item() for m in m
               "highest cell": [m.max().item() for m in maps]}).round(4)
 
 # %% [markdown]
-# *Mean of the map* and *logit* agree up to rounding: the logit is the map's mean. In all five pictures the evidence is
-# highest on the bird or right beside it, and lowest well away from it. Lowest need not mean against: in three of the
-# five, every cell speaks for the class. How fine a map is depends on $R$ alone.
+# *Mean of the map* and *logit* agree up to rounding. In all five pictures the evidence is highest on the bird or right
+# beside it, and lowest well away from it. Lowest need not mean against: in three of the five, every cell speaks for the
+# class.
 #
 # ## Where is zero?
 #
-# Red for, blue against: that rests on zero. Take the middle one of the five pictures, and add one vector $v$ to every
-# column of the classifier, or take it away.
+# Red for, blue against: that rests on zero. Take the middle picture, and add one vector $v$ to every column of the
+# classifier, or take it away.
 #
 # **Predict, then run**: what changes, (a) the probabilities and the maps, (b) the maps alone, or (c) neither?
 #
 # <details><summary>Answer</summary>
 #
-# (b): look at the first column of the table, then at the colours. All logits of a picture grow by the same $z \cdot v$,
-# which no softmax sees: it is the same classifier. But each cell's evidence grows by its own $h_r \cdot v$.
+# (b): look at the first column of the table, then at the colours. All logits grow by the same $z \cdot v$, which no
+# softmax sees; but each cell's evidence grows by its own $h_r \cdot v$.
 #
 # </details>
 
@@ -252,9 +248,9 @@ _ = figures.keep(figure, "theorem1_zero", {"facts": facts, "evidence": moved}, s
 pd.DataFrame(facts).T.round(4)
 
 # %% [markdown]
-# One prediction, with all of the picture for it or all against it: zero is arbitrary. So a cell is at most *more* for a
-# class than other cells are, which is why notebooks 00 and 05 colour maps about their own mean. Even that leaves the
-# pattern of $h_r \cdot v$. Free of any $v$ is only the *difference* of two classes' maps:
+# One prediction, with all of the picture for it or all against it: zero is arbitrary. A cell is at most *more* for a
+# class than other cells are, so notebooks 00 and 05 colour maps about their own mean. Free of any $v$ is only the
+# *difference* of two classes' maps:
 
 # %%
 assert all(torch.allclose(lead, leads[0], atol=1e-4 * v.norm().item()) for lead in leads)
@@ -267,11 +263,9 @@ figure = figures.beside(picture, {f"{study.data.classes[c]}\nless {study.data.cl
 #
 # ## Four other networks, with a bias and without
 #
-# The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. The last two have a
-# dropout layer before the classifier, and DenseNet a last ReLU between its norm and the pooling, which belongs to the
-# encoder here. Eq. 4 is about a structure, so random weights will do. (With the setting `weights: imagenet` they have
-# ImageNet's.) But without the means and variances of its batch norms a network's logits all but vanish; it measures
-# them on the pictures at hand.
+# The paper names ResNet, DenseNet, GoogLeNet and EfficientNet as networks of this structure. Eq. 4 is about structure,
+# so random weights will do (`weights: imagenet` takes ImageNet's), once the batch norms have measured the pictures at
+# hand: without that the logits all but vanish. DenseNet's last ReLU, before the pooling, belongs to the encoder here.
 
 # %%
 def settled(net, x):
@@ -308,13 +302,13 @@ pd.DataFrame({name: {"largest relative error": f"{worst[name]:.1e}", "in epsilon
               for name, eps in EPSILON.items()}).T
 
 # %% [markdown]
-# All are a few epsilon at most. A bias changes nothing: it is added after the average on the left and to every cell on
-# the right, which is why the paper may leave it out "without loss of generality".
+# All are a few epsilon at most. A bias changes nothing, added after the average or to every cell: the paper may leave
+# it out "without loss of generality".
 #
 # ### Dropout is silent at prediction
 #
-# In GoogLeNet and EfficientNet dropout stands between pooling and classifier, where eq. 1 has nothing. But it acts in
-# training only. First the network as it predicts, then with its dropout alone switched on again.
+# GoogLeNet and EfficientNet have dropout between pooling and classifier. It acts in training only: here is the network
+# as it predicts, then with its dropout switched on again.
 
 # %%
 @torch.no_grad()
@@ -333,9 +327,9 @@ pd.DataFrame({name: {"dropout off": with_dropout(nets[name], False), "dropout on
 # %% [markdown]
 # ## Where the theorem fails
 #
-# Eq. 4 needs two things: an average as the pooling, and a linear classifier. Take either away. VGG16 has an average
-# (over $7 \times 7$ regions, not over all cells), but behind it an MLP with ReLUs; ConvNeXt has a layer norm between
-# average and classifier. `Backbone` tests the network that it is given, and refuses:
+# Eq. 4 needs an average as the pooling and a linear classifier. VGG16 has an average (over $7 \times 7$ regions, not
+# all cells), but behind it an MLP with ReLUs; ConvNeXt has a layer norm between average and classifier. `Backbone`
+# tests the network that it is given, and refuses:
 
 # %%
 torch.manual_seed(study.seed)
@@ -349,9 +343,7 @@ for name, model in {"vgg": vgg, "convnext": convnext}.items():
 
 # %% [markdown]
 # How large is the difference? `both_orders` tries both orders with any pooling and any classifier of single vectors.
-# ConvNeXt's norm and linear layer are one. VGG16's MLP expects $7 \times 7$ cells (the network itself averages regions
-# and keeps their places, so it computes neither order); we show it a vector as 49 equal cells. Both networks are
-# untrained.
+# (VGG16's MLP expects $7 \times 7$ cells; we show it a vector as 49 equal ones. Both networks are untrained.)
 
 # %%
 @torch.no_grad()
@@ -369,8 +361,8 @@ def cellwise(head):
     return lambda v: head(v.flatten(0, -2)[..., None, None]).view(*v.shape[:-1], -1)
 
 # %% [markdown]
-# *Max* is max pooling, the largest value of each channel; all others average. Each network that breaks the rule has a
-# counterpart without the part that breaks it. These are computed in float32 alone.
+# *Max* is max pooling; all others average. Each network that breaks the rule has a counterpart without the part that
+# breaks it, in float32 alone.
 
 # %%
 with torch.no_grad():
@@ -386,7 +378,7 @@ mended = {"ResNet34, average": both_orders(h_resnet, torch.mean, linear),
           "ConvNeXt, without norm": both_orders(h_convnext, torch.mean, convnext.classifier[2])}
 
 # %% [markdown]
-# In the figure a dot is a row of the tables above that tests eq. 4, in one precision, or a network just computed.
+# In the figure a dot is a row that tests eq. 4, in one precision, or a network just computed.
 #
 # **Predict, then run**: which of these stay at rounding, (a) max pooling before a linear layer, (b) an average before
 # an MLP, (c) the same MLP without its ReLUs, (d) a norm behind the average?
@@ -416,21 +408,17 @@ pd.DataFrame({name: {"error / largest logit": f"{error:.1e}", "in epsilon": f"{e
               for name, error in (mended | broken).items()}).T
 
 # %% [markdown]
-# All that keep the rule stand beside the dashed line of their precision, the four that break it far to the right: a few
-# epsilon are rounding, a million of them are two different functions. (With $R = 1$ every pooling does nothing and all
-# orders agree: give a larger `other_size`.)
-#
-# So the theorem is about a structure, and a fragile one: where $R > 1$, a ReLU, a norm or a maximum between the cells
-# of $h$ and the logits is enough to lose it.
+# All that keep the rule stand beside the dashed line of their precision, the four that break it far to the right: a
+# million epsilon are two different functions. (With $R = 1$ all orders agree: give a larger `other_size`.)
 #
 # Here we are stricter than the paper's introduction, which calls average pooling the "key operator" and counts networks
-# with an MLP as classifier among these models. The proof needs the linear classifier just as much. With an MLP, $h_r$
-# and $c_j$ do not even live in the same space.
+# with an MLP among these models. The proof needs the linear classifier just as much: with an MLP, $h_r$ and $c_j$ do
+# not even live in the same space.
 #
 # ## What the theorem does not say
 #
-# It says that $c_j$ takes the *place* of a prototype in eq. 3, not that $c_j$ looks like the data of class $j$; right
-# after the proof the paper says that it need not. Notebook 02 measures that.
+# It says that $c_j$ takes the *place* of a prototype in eq. 3, not that it looks like the data of class $j$; the paper
+# itself says that it need not. Notebook 02 measures that.
 #
 # ## The numbers, kept
 
@@ -450,23 +438,4 @@ print("other structures:\n  " + ";  ".join(f"{name} {error:.2g}" for name, error
 closing("01", out, studies)
 
 # %% [markdown]
-# ## Summary
-#
-# - Both sides of eq. 4 agree up to rounding on every network here that ends in average pooling and a linear layer,
-#   trained or untrained, with a bias or without. Only networks with more than one cell ($R > 1$) test it.
-# - The right-hand side yields class evidence maps whose mean is the logit, by definition and not by approximation.
-#   Their resolution is that of the last feature map. Their zero is arbitrary; that of two maps' difference is not.
-# - Dropout does no harm at prediction. A ReLU or a norm behind the pooling, or a maximum in its place, does.
-# - The theorem makes the columns prototypes by their place in a formula; whether they lie near the data is another
-#   question (notebook 02).
-#
-# ## Exercises
-#
-# 1. Append a channel that is 1 at every cell to $h$, and the bias as a further row to $C$. Check that `evidence(h, C)`
-#    without a bias now equals `evidence(h, C, bias)` of the old ones, for a bias of your own.
-# 2. Which $v$ makes the mean of all columns zero? Draw a map of evidence with it. Then show that the gradients of the
-#    cross-entropy with respect to the columns sum to zero, so that training never chooses another mean.
-# 3. Run `both_orders` for ResNet34 and for ConvNeXt on `.double()` of their rows and heads. Which differences shrink by
-#    a factor of about $2^{29}$, and which stay?
-#
 # **Next**: [02](02_table1_cosines.ipynb), whether columns lie where the data lie.

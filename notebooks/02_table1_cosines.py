@@ -12,9 +12,8 @@
 # **The paper claims** (section 4, Table 1) that the columns $c_j$ of a CNN's classifier, seen as prototypes, are poorly
 # aligned with the data, and that the centroids of class-wise k-means (KMEx, section 3.2) are well aligned.
 #
-# **Aim**: to measure these cosines, see in a plane where the difference comes from, and ask what "average" means when a
-# class has several prototypes. **You need** cosines, k-means and notebook 01. **Time**: twenty minutes to read, under a
-# minute to run.
+# **Aim**: to measure these cosines, and see in a plane where the difference comes from. **You need** cosines, k-means
+# and notebook 01. **Time**: fifteen minutes to read, under a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -42,8 +41,8 @@ opening("02")
 # %% [markdown]
 # ## The networks
 #
-# Each data set has `runs` of them (a setting of the profile), trained from different seeds. The embeddings are
-# $z = \text{avg.pool}(h)$ of eq. 1: one vector $z \in \mathbb{R}^D$ per picture.
+# Each data set has `runs` of them, from different seeds. The embeddings are $z = \text{avg.pool}(h)$ of eq. 1, one
+# vector in $\mathbb{R}^D$ per picture.
 
 # %%
 for study in studies:
@@ -56,13 +55,13 @@ for study in studies:
 # ## Sets of prototypes
 #
 # - **CNN**: $p_j = c_j$, one per class.
-# - **KMEx (K/C = 1)**: each class's centroid, its mean embedding.
-# - **KMEx (K/C > 1)**: the centroids of a k-means on each class; there are $K$ prototypes for $C$ classes.
-# - **ProtoPNet**: patches of training pictures, in a space of their own, of 128 numbers between 0 and 1; a picture's
+# - **KMEx (K/C = 1)**: each class's mean embedding.
+# - **KMEx (K/C > 1)**: the centroids of a k-means on each class, $K$ prototypes for $C$ classes.
+# - **ProtoPNet**: patches of training pictures, in a space of their own of 128 numbers between 0 and 1; a picture's
 #   embedding there is the mean of its patches (the paper does not say what it compares).
 #
 # Everything is fitted on the training pictures. KMEx's official code fits MNIST's centroids on the *test* split and
-# matches them to labels (Hungarian matching) before it counts. We do neither; the published MNIST rows may rest on it.
+# matches them to labels (Hungarian). We do neither; the published MNIST rows may rest on it.
 
 # %%
 def prototypes_of(study):
@@ -77,9 +76,8 @@ def prototypes_of(study):
 # %% [markdown]
 # ## Table 1
 #
-# For each class $j$, *class* is the mean cosine of its prototypes with the embeddings of class $j$, and *out* with
-# those of all other classes; both are averaged over classes. The paper names no split; these are the training
-# embeddings.
+# *Class* is the mean cosine of a class's prototypes with its own embeddings, *out* with those of all other classes,
+# both averaged over classes. The paper names no split; these are the training embeddings.
 
 # %%
 def column(study, pairing="all"):
@@ -94,7 +92,7 @@ spread = {name: over_runs(columns) for name, columns in each.items()}
 table = {name: {row: mean for row, (mean, _) in rows.items()} for name, rows in spread.items()}
 
 # %% [markdown]
-# Our means and standard deviations over runs, then the published numbers (ResNet34 with ImageNet weights):
+# Our means and standard deviations over runs, then the published numbers (ResNet34, ImageNet weights):
 
 # %%
 WORDS = ("class", "out")
@@ -108,17 +106,16 @@ pd.DataFrame(ours | published).reindex(rows).fillna("")
 
 # %% [markdown]
 # The claim is the gap between the CNN's *class* and that of the KMEx rows. The paper's text has KMEx at "nearly 1"; its
-# own table has 0.79 for one centroid a class on STL10, where the gap is smallest. Here columns and centroids both point
-# at their data better than in the paper, and the gap is about as wide as on STL10.
+# own table has 0.79 for one centroid per class on STL10. Here columns and centroids both point at their data better
+# than in the paper, and the gap is about as wide as on STL10.
 #
-# ProtoPNet's cosines say less than they seem to. Its embeddings come out of a sigmoid, and vectors of positive
-# coordinates alike in size point the same way: a cosine near 1 with the own class means something only beside a lower
-# one with the others.
+# ProtoPNet's cosines say less than they seem to: vectors of positive coordinates alike in size, as out of its sigmoid,
+# all point the same way. A cosine near 1 with the own class means something only beside a lower one with the others.
 #
 # ## Class by class
 #
-# Each mark is a class of the first run: the further right, the more its prototypes point at its own data; the further
-# up, the more at everyone else's.
+# Each mark is a class of the first run: further right, its prototypes point more at its own data; further up, more at
+# everyone else's.
 
 # %%
 def draw(study):
@@ -136,7 +133,7 @@ for study in studies:
 # ## Why the columns miss the data
 #
 # A plane is enough to see it: three classes of points after a ReLU, none with a negative coordinate, and a linear
-# classifier, trained by gradient descent from zero.
+# classifier, trained from zero.
 
 # %%
 torch.manual_seed(0)
@@ -152,16 +149,16 @@ for _ in range(300):
 C, centroids = C.detach(), torch.stack([Z[y == c].mean(0) for c in range(3)])
 
 # %% [markdown]
-# Each arrow is a column, each square a centroid; the plane has the colour of the class that wins there. Then we add to
-# all columns one vector $v$ along the mean of the data.
+# Each arrow is a column, each square a centroid; the plane has the colour of the class that wins. Then we add to all
+# columns one vector $v$ along the mean of the data.
 #
 # **Predict, then run**: does that raise (a) the columns' cosine with their classes and the accuracy, (b) the cosine
 # alone, or (c) neither?
 #
 # <details><summary>Answer</summary>
 #
-# (b): compare the first two rows of the table, and the colours of the two planes. All logits of a point grow by the
-# same $z \cdot v$, which no softmax sees.
+# (b): compare the first two rows of the table, and the colours of the planes. All logits of a point grow by the same
+# $z \cdot v$, which no softmax sees.
 #
 # </details>
 
@@ -179,15 +176,14 @@ pd.DataFrame(toy).T.round(2)
 
 # %% [markdown]
 # On the left two of three columns leave the quarter of the plane in which all points lie; on the right all are inside
-# it, and point at their classes as well as the centroids do. Training has no reason to prefer the right. It even stays
-# on the left: the columns' gradients sum to zero, so their mean remains where it began, at the origin, while the ReLU
-# keeps the data on one side of it.
+# it, and point at their classes as well as the centroids do. Training does not prefer the right: the columns' gradients
+# sum to zero, so their mean stays at the origin, while the ReLU keeps the data on one side of it.
 #
 # ## What classes share
 #
-# So it is in real networks: embeddings have no negative coordinate, and what classes share, the mean embedding
-# $\bar z$, is much of their length. To take it out of the comparison, add a multiple of $\bar z$ to every column, which
-# changes no prediction; or take $\bar z$ away from all points and centroids. (From here on, the first run.)
+# In real networks, too, what classes share, the mean embedding $\bar z$, is much of an embedding's length. Add a
+# multiple of $\bar z$ to every column, which changes no prediction; or take $\bar z$ away from all points and
+# centroids. (From here on, the first run.)
 
 # %%
 def shared(study):
@@ -209,18 +205,17 @@ both.map("{:.2f}".format).replace("nan", "")
 # %% [markdown]
 # *CNN, moved* is the same classifier, and its columns point at their classes far better: on the birds this closes most
 # of the gap to the centroids, on the digits about half. Like centroids, they point more at other classes, too. Less the
-# mean, the columns come nearer to the centroids, and the centroids' *out* cosine falls below zero: what they had in
-# common with other classes was the mean.
+# mean, the columns come nearer to the centroids, and the centroids' *out* falls below zero.
 #
-# So Table 1 measures two things at once: a column's direction *within* the classes' differences, and the direction that
-# all share and the classifier may ignore. The paper's conclusion stands in either reading while the columns stay below
-# the centroids; how far depends on the mean.
+# So Table 1 measures two things at once: a column's direction *within* the classes' differences, and the one that all
+# share and the classifier may ignore. The paper's conclusion stands in either reading while the columns stay below the
+# centroids.
 #
 # ## What is the average of?
 #
-# With several prototypes per class, "average cosine" can pair every prototype with every point (`all`), or each point
-# with its nearest prototype (`nearest`). In the paper it falls from one to five centroids a class on MNIST and CUB-200
-# but rises on STL10. Neither reading gives all three: the first can hardly rise, the second hardly fall.
+# "Average cosine" can pair every prototype with every point (`all`), or each point with its nearest prototype
+# (`nearest`). From one to five centroids per class it falls in the paper on MNIST and CUB-200 but rises on STL10;
+# neither reading gives all three.
 
 # %%
 pairings = {(study.data.title, pairing): {name: values[0] for name, values in column(study, pairing).items()}
@@ -249,21 +244,4 @@ print("cosine class / out", pd.DataFrame(short).T.to_string(na_rep=""), sep="\n"
 closing("02", out, studies)
 
 # %% [markdown]
-# ## Summary
-#
-# - Table 1 has the paper's ordering on both data sets: the CNN's *class* cosine is far below every KMEx row.
-# - ProtoPNet's cosines are high with the own class, and on the birds nearly as high with the others: compare *class*
-#   with *out*.
-# - The *out* cosines of columns and centroids come close to the paper's, although its networks start from ImageNet
-#   weights and ours (unless `weights` says otherwise) from random ones, on other data. Our *class* cosines are higher.
-# - Part of the gap is the mean embedding, which the softmax cannot see: without it, the gap is about half as wide on
-#   the digits, and a small part of what it was on the birds.
-#
-# ## Exercises
-#
-# 1. In the plane, put the first and the last class closer together, or take the ReLU away and centre the points. Where
-#    do the columns point now?
-# 2. Measure Table 1 on the test embeddings (`study.embeddings("test")`). Which rows change, and why so little?
-# 3. Replace the columns by $c_j - \frac1C\sum_i c_i$. Why does the CNN's row change hardly at all after training?
-#
 # **Next**: [03](03_figure2_umap.ipynb), the same as a map, and what a map hides.

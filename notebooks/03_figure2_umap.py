@@ -13,8 +13,8 @@
 # $c_j$ of the CNN's classifier, "both raw (crosses) and rescaled to class norm (triangles), are dispersed and rarely
 # near their respective class; by contrast, the KMEx prototypes (squares) lie within their respective clusters".
 #
-# **Aim**: to draw the figure, see what UMAP does to a point far from all data, and test the claim without UMAP, on
-# every network of the run. **You need** notebook 02. **Time**: twenty minutes to read, a minute to run.
+# **Aim**: to draw the figure, see what UMAP does to a point far from all data, and test the claim without UMAP. **You
+# need** notebook 02. **Time**: fifteen minutes to read, a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -46,9 +46,8 @@ opening("03")
 # %% [markdown]
 # ## The classes
 #
-# The paper's figure shows sparrows, which are hard to tell apart. We take every class whose name holds "Sparrow"
-# (CUB-200 has one more than the twenty that the paper counts), and where there are none, the first twenty classes. The
-# drawn birds' sparrows share a palette, and the nearest differ in a part or two.
+# The paper's figure shows sparrows, which are hard to tell apart. We take every class whose name holds "Sparrow", or
+# else the first twenty. The drawn birds' sparrows share a palette, and the nearest differ in a part or two.
 
 # %%
 def chosen(study):
@@ -64,8 +63,7 @@ for study in studies:
 # ## Crosses, triangles, squares
 #
 # - A **cross** is a column $c_j \in \mathbb{R}^D$ of the classifier as it is.
-# - A **triangle** is the same column, made as long as its class's embeddings $z$ are on average: $c_j$ times
-#   $\overline{\|z\|} \,/\, \|c_j\|$.
+# - A **triangle** is the same column, made as long as its class's embeddings $z$ are on average.
 # - A **square** is a centroid of KMEx; each class has $K/C$ of them.
 
 # %%
@@ -90,14 +88,14 @@ lengths = {study.data.title: {name: np.linalg.norm(P, axis=1).mean() for name, (
 pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 
 # %% [markdown]
-# Triangles are as long as the data by construction, and squares, as means of data, of a similar length. The length of a
-# cross is whatever training left it: here, a small part of theirs.
+# Triangles are as long as the data by construction, squares nearly. The length of a cross is whatever training left it:
+# here, a small part of theirs.
 #
 # ## Figure 2
 #
-# UMAP is fitted on the training embeddings; test embeddings (larger and paler) and prototypes are then placed on the
-# same map. With several data sets the figure shows the last. A line joins each prototype to the middle of its own
-# class: a long one means that UMAP placed it among others, and is no measure of distance.
+# UMAP is fitted on the training embeddings of the last data set; test embeddings (larger and paler) and prototypes are
+# then placed on the same map. A line joins each prototype to the middle of its own class: a long one means that UMAP
+# placed it among others, and is no measure of distance.
 
 # %%
 def thinned(Z, y):
@@ -129,7 +127,7 @@ figure = figures.figure2(train, np.searchsorted(classes, y), test, np.searchsort
 # though the paper's were "rarely near"; the crosses lie in a few places, most in one heap, far from most of their
 # classes.
 #
-# On the map, how many marks have a training picture of their own class as the nearest?
+# How many marks have a training picture of their own class as the nearest, on the map?
 
 # %%
 neighbour = {name: y[pairwise_distances_argmin(on_map[name], train)] for name in marks}
@@ -140,9 +138,8 @@ pd.DataFrame({"nearest training point on the map is of its own class": seen}).ma
 # %% [markdown]
 # ## Squares in a foreign cluster
 #
-# Which squares lie in another class's cluster, and whose? For drawn birds, the table of species tells in which parts
-# the two differ. *Own class in $\mathbb{R}^D$* says whether, without the map, the nearest training embedding is of its
-# own class.
+# Which squares lie in another class's cluster, and in which parts do the two drawn species differ? *Own class nearest*
+# says whether, without the map, the nearest training embedding in $\mathbb{R}^D$ is of its own class.
 
 # %%
 def strays(name):
@@ -158,34 +155,31 @@ def strays(name):
 strays("squares")
 
 # %% [markdown]
-# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest; only the map moved
-# it. The two species differ in few parts, most of those listed in the wing bars alone, so their clusters touch or
-# overlap, and a point near both may be drawn in either.
+# A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest. The two species
+# differ in few parts, most of those listed in the wing bars alone, so their clusters touch or overlap.
 #
 # ## What UMAP does to a point that is far away
 #
 # To place a new point, UMAP looks up its 15 nearest training points (in $\mathbb{R}^D$) and starts from their weighted
-# mean on the map. The weights fall with distance, but on a scale chosen anew for each point, so that they always sum to
-# $\log_2 15$. Multiply all its distances by ten and the scale grows by ten: the point keeps its place. A few steps of
-# gradient descent follow, in which the new point moves and the training points stay.
+# mean on the map. The weights fall with distance, but on a scale of the point's own, so that they always sum to
+# $\log_2 15$: with all its distances ten times as large, the point keeps its place.
 #
 # So the map shows *among whom* a prototype is, not *how far* from them. One in the middle of nowhere is drawn among its
-# nearest training points, as if it were one of them.
+# nearest training points. (And the map repeats with its seed on one machine only; the tables below do not need it.)
 #
 # ## The same without UMAP
 #
-# Two numbers, both measured in $\mathbb{R}^D$ and on all points of these classes:
+# Two numbers, both measured in $\mathbb{R}^D$:
 #
 # - *own class*: the share of prototypes whose nearest training embedding is of their class;
 # - *distance*: from a prototype to the nearest training embedding of its class, divided by the class's median distance
-#   from a training embedding to its nearest fellow. At 1 a prototype is as near as the data are to one another. We show
-#   the median over prototypes.
+#   from an embedding to its nearest fellow (the median over prototypes). At 1 a prototype is as near as the data are to
+#   one another.
 #
-# The last row takes test embeddings for prototypes: it is what a fresh picture gets. Each number is a mean over
-# networks.
+# The last row takes test embeddings for prototypes, as a fresh picture would. Each number is a mean over networks.
 #
-# **Predict, then run**: on the map most triangles lie in their cluster. How far from it are they in $\mathbb{R}^D$, (a)
-# as near as a test point, (b) twice as far, or (c) several times?
+# **Predict, then run**: on the map most triangles lie in their cluster. In $\mathbb{R}^D$, are they (a) as near to it
+# as a test point, (b) twice as far, or (c) several times?
 #
 # <details><summary>Answer</summary>
 #
@@ -216,15 +210,13 @@ line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorde
 
 # %% [markdown]
 # On both data sets the squares are nearer to their class than a test point is, and crosses and triangles several times
-# as far. By distance, the claim holds.
-#
-# Squares are means of training points: no surprise that they lie among them. Triangles have the length of the data and
-# the direction of $c_j$: that they are far is the fault of the direction, whose cosine Table 1 gives (notebook 02).
+# as far. By distance, the claim holds. Triangles have the length of the data: that they are far is the fault of their
+# direction, whose cosine Table 1 gives.
 #
 # ## Do triangles find their class?
 #
-# The paper's triangles are "rarely near their respective class". That can mean two things: a triangle is far from its
-# class (*distance*), or another class is nearer (*own class*). Here is each network by itself:
+# The paper's triangles are "rarely near their respective class": far from it (*distance*), or nearer to another (*own
+# class*)? Each network by itself:
 
 # %%
 tested = {(title, f"network {n}"): {"own class nearest": f"{one['triangles']['own class']:.0%}",
@@ -236,15 +228,12 @@ pd.DataFrame(tested).T
 # %% [markdown]
 # In every network the first holds and the second does not: a triangle is several times as far from its class as a fresh
 # picture, and yet nearly always nearer to it than to any other. UMAP, which knows neighbours only, therefore draws it
-# in its own cluster, or in the one that its class shares. On such data the map hides what the distance shows, and
-# "rarely near" is a statement about distances that the paper's figure cannot make.
+# among its own. "Rarely near" is a statement about distances, which the paper's figure cannot make.
 #
 # ## Where the crosses go
 #
 # The squared distance is $\|z - c_j\|^2 = \|z\|^2 - 2\, z \cdot c_j + \|c_j\|^2$. If $c_j$ is much shorter than the
-# data, the first term decides, and the nearest training point is a short one, whatever its class. The longer $c_j$ is,
-# the more the middle term decides, the logit $z \cdot c_j$ (eq. 2): a long $c_j$ is nearest to points of class $j$
-# because the classifier classifies, not because it lies among them.
+# data, the first term decides, and the nearest training point is a short one, whatever its class.
 
 # %%
 crowding = {}
@@ -257,10 +246,10 @@ for study in studies:
 pd.DataFrame.from_dict(crowding, "index").round(3)
 
 # %% [markdown]
-# A few points, among the shortest of all, are nearest to all crosses. So the map shows the crosses in heaps, and a
-# heap's place says nothing about their classes. It says that the $c_j$ are short, which depends on the training: weight
-# decay, which ours for digits and birds has, shrinks them. The paper prints no recipe; it follows Gautam et al. (2024),
-# whose public code has no decay, so its crosses may be dispersed for another reason.
+# A few points, among the shortest of all, are nearest to all crosses. So a heap's place on the map says nothing about
+# their classes. It says that the $c_j$ are short, which depends on the training: our weight decay shrinks them. The
+# paper prints no recipe; the code of Gautam et al. (2024), which it follows, has no decay, so its crosses may be
+# dispersed for another reason.
 #
 # ## The numbers, kept
 
@@ -280,21 +269,4 @@ for study, (title, rows) in zip(studies, near.items(), strict=True):
 closing("03", out, studies)
 
 # %% [markdown]
-# ## Summary
-#
-# - Squares lie among their class's data: their *distance* is smaller than that of a fresh picture.
-# - Crosses and triangles lie several times as far: they do not represent their class. Triangles still find it, that is,
-#   another class is hardly ever nearer, and so the map shows them where they are not.
-# - The map shows neighbours, not distances. It repeats with its seed on one machine, not from machine to machine; the
-#   table does not depend on it.
-#
-# ## Exercises
-#
-# 1. Squares are fitted on the points that they are measured against. Measure all marks against the test embeddings
-#    instead. Which rows of the table change?
-# 2. Multiply the triangles by 0.1, 0.25, 0.5 and 2. Which of *own class* and *distance* improves with length, which
-#    gets worse? Explain both by the three terms of the squared distance.
-# 3. Fit `umap.UMAP(metric="cosine")` on $Z$ and place the crosses and the triangles. Why do they now lie (almost) on
-#    one another? Predict where before you look.
-#
 # **Next**: [04](04_table2_accuracies.ipynb), what explanations cost in accuracy.

@@ -18,8 +18,8 @@
 # 79.1).
 #
 # **Aim**: to measure all of them, say how large a difference must be to count, look at how a map votes, and find where
-# B234's accuracy goes. **You need** notebook 00 and the standard error of a share. **Time**: half an hour to read,
-# about a minute to run (longer the first time).
+# B234's accuracy goes. **You need** notebook 00 and the standard error of a share. **Time**: twenty-five minutes to
+# read, about a minute to run (longer the first time).
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -52,17 +52,13 @@ opening("04")
 # ## Six ways to a class
 #
 # - **CNN**: the network itself, the largest logit $z \cdot c_j$ (eq. 2).
-# - **KMEx**: the class of the centroid nearest to the embedding $z$ (section 3.2), with one or $K/C$ centroids per
-#   class.
-# - **B4, B34, B234**: each cell of the composite features $q_h$ (eq. 8) takes the nearest of all $K$ prototypes
-#   (eq. 9), and the class with most cells wins (eq. 10). B4 takes the last block, B34 the last two, B234 the last
-#   three.
-# - **ProtoPNet**: the baseline. The similarity of its best patch to each of the $K$ prototypes goes through a linear
-#   layer.
+# - **KMEx**: the class of the centroid nearest to the embedding $z$ (section 3.2).
+# - **B4, B34, B234**: each cell of the composite features $q_h$ (eq. 8) of the last one, two or three blocks takes the
+#   nearest of all $K$ prototypes (eq. 9), and the class with most cells wins (eq. 10).
+# - **ProtoPNet**: the baseline. The similarity of its best patch to each prototype goes through a linear layer.
 #
-# Accuracies are plain, and everything is fitted on the training pictures. KMEx's official code fits MNIST's centroids
-# on the *test* split and matches labels (Hungarian) before it counts. We do neither; the published KMEx row may rest on
-# it.
+# Everything is fitted on the training pictures. KMEx's official code fits MNIST's centroids on the *test* split and
+# matches labels (Hungarian) before it counts. We do neither; the published KMEx row may rest on it.
 
 # %%
 def depths(study):
@@ -90,11 +86,10 @@ table = {title: {name: dict(zip(("train", "test"), mean, strict=True)) for name,
 # %% [markdown]
 # ## Table 2
 #
-# Accuracies in percent, ours (means over `runs` networks of different seeds) beside the published ones (ResNet34 with
-# ImageNet weights, means of five runs). *sd* is the standard deviation of the test accuracy over networks: what another
-# training would change. *Error* is the standard error of the test accuracy, $\sqrt{p(1-p)/n}$ for $n$ test pictures, in
-# points: what another draw of pictures would change. Read nothing into less than about three times this error (two
-# errors of a difference of two accuracies).
+# Accuracies in percent, ours (means over `runs` networks) beside the published ones (ResNet34 with ImageNet weights,
+# five runs). *sd*, over networks, is what another training would change. *Error* is the standard error of the test
+# accuracy, $\sqrt{p(1-p)/n}$ for $n$ pictures: what another draw of pictures would change. Read nothing into less than
+# about three times this error (two errors of a difference of two accuracies).
 
 # %%
 def error(study, percent):
@@ -116,8 +111,8 @@ together = pd.concat({**ours, **published}, axis=1).reindex(ours[studies[-1].dat
 together.round(1).astype(object).fillna("")
 
 # %% [markdown]
-# Levels differ with data and network; compare the gaps to the CNN. The paper's own differ, too: on MNIST its B4 matches
-# the backbone and its B234 loses little; on CUB-200 both lose, B234 much.
+# Levels differ with data and network; compare the gaps to the CNN. The paper's own differ, too: on MNIST B4 matches the
+# backbone and B234 loses little; on CUB-200 both lose, B234 much.
 
 # %%
 def gaps(study):
@@ -135,11 +130,10 @@ pd.concat({study.data.title: gaps(study) for study in studies}, axis=1)
 
 # %% [markdown]
 # One gap is outside the paper's range by more than two errors: on the drawn birds B234 loses more than on any data set
-# of the paper. The other gaps decide little: the paper's range is wide or, for KMEx, smaller than our error. The error
-# takes the two accuracies as independent; they share their pictures, so it is on the safe side. What another *training*
-# would change is in *sd* above.
+# of the paper. The other gaps decide little: the paper's range is wide or, for KMEx, smaller than our error (which
+# takes accuracies on the same pictures as independent, so it is on the safe side).
 #
-# For KMEx, which the paper says costs nothing, here is the difference picture by picture, over all runs, with its
+# KMEx "does not affect the performance": here is the difference picture by picture, over all runs, and its
 # 95 % interval (bootstrap over pictures):
 
 # %%
@@ -159,13 +153,12 @@ costs.round(2).astype(object).fillna("")
 
 # %% [markdown]
 # KMEx costs little, but not always nothing: two of these intervals lie below zero, that of `digits` with one centroid
-# per class and that of the drawn birds with five. The interval knows of other pictures, not of other trainings.
+# per class and that of the drawn birds with five. (The interval knows of other pictures, not of other trainings.)
 #
 # ### How ProtoPNet was trained
 #
 # The baseline depends on its schedule. The official one has a thousand epochs; its author advised stopping much
-# earlier. Ours is shorter still: the first three pushes onto patches for the paper's data sets, a few epochs
-# (`protopnet_epochs`) for `digits` and the drawn ones, which start from the trained CNN.
+# earlier. Ours is shorter still (`protopnet_epochs`), and on `digits` and the drawn birds starts from the trained CNN.
 
 # %%
 trainings = {}
@@ -179,13 +172,13 @@ for study in studies:
 pd.DataFrame(trainings)
 
 # %% [markdown]
-# Table 2 shows means over runs; all that follows looks at the first run.
+# All that follows looks at the first run.
 #
 # ## How a map votes
 #
-# A map has one vote per cell. `cells` is their number, $R'$ in eq. 7: that of the shallowest block used. `concepts` is
-# the mean number of different prototypes on a test map, `ties` the share of test pictures on which two classes win
-# equally many cells. A tie goes to the class whose cells are nearer to their prototypes; the paper does not say.
+# A map has one vote per cell. `cells` is their number, $R'$ in eq. 7; `concepts` the mean number of different
+# prototypes on a test map; `ties` the share of test pictures on which two classes win equally many. A tie goes to the
+# class whose cells are nearer to their prototypes; the paper does not say.
 
 # %%
 def voting(study):
@@ -200,15 +193,13 @@ votes = {study.data.title: voting(study) for study in studies}
 pd.concat({title: pd.DataFrame.from_dict(rows, "index") for title, rows in votes.items()}, axis=1)
 
 # %% [markdown]
-# Where B4's map is a single cell, it has one vote and never a tie. Its $h$ is $z$ then, and it differs from KMEx only
-# in eq. 8's norm: it compares $z / \|z\|$ with its centroids.
+# Where B4's map is a single cell, it has one vote and never a tie, and differs from KMEx only in eq. 8's norm.
 #
 # ## A picture of the vote
 #
-# One picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8, which the next sections
-# are about. Each cell has the colour of the class whose prototype is nearest; below is the tally of eq. 10, each
-# class's share of the cells. It is the first picture, of a few of each class, that B234 names wrongly and the other two
-# correctly, if there is one.
+# One picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8. Each cell has the
+# colour of the class whose prototype is nearest; below is the tally of eq. 10. It is the first picture that B234 names
+# wrongly and the other two correctly, if there is one.
 
 # %%
 def voters(study):
@@ -247,8 +238,8 @@ path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.lab
 #
 # ## Who votes for what
 #
-# How many cells vote for the correct class? On the same few pictures of each class; where there are masks (of drawn
-# birds), also on the bird and off it.
+# How many cells vote for the correct class? On a few pictures of each; where there are masks (of drawn birds), also on
+# the bird and off it.
 
 # %%
 def correct_cells(study, voted):
@@ -270,18 +261,15 @@ pd.concat({title: pd.DataFrame(rows).T.round(0).astype("Int64") for title, rows 
 
 # %% [markdown]
 # Read down the columns of the drawn birds: with the factor, the shallower the blocks, the fewer cells vote for the
-# correct class, on the bird and off it. It is not that these cells do not know: a row of B234 holds the last block's
-# channels, too, brought to its resolution (eq. 7), the very ones that B4 votes with, and the last line says that they
-# can be heard. Something drowns them.
+# correct class, on the bird and off it. Yet a row of B234 holds the last block's channels, too (eq. 7), the very ones
+# that B4 votes with, and the last line says that they can be heard. Something drowns them.
 #
 # ## Who is heard: the factor $1/D_b$
 #
-# Eq. 8 divides each block's row $u^{(b)}$ by $D_b \|u^{(b)}\|$, which gives it the length $1/D_b$, with $D_b$ its
-# number of channels. Deep blocks have more channels, so the rows of shallow blocks are longer. A distance adds
-# *squares*: in a ResNet the channels double from block to block, so that `layer2` is four times as long as `layer4`,
-# and weighs sixteen times as much in the squared distance. `variance` is the share of each block in the variance of
-# $q_h$ over cells and pictures, which is what k-means divides up; `no factor` is the same with all blocks of equal
-# length.
+# Eq. 8 gives each block's row the length $1/D_b$. Shallow blocks have fewer channels, so their rows are longer, and a
+# distance adds *squares*: in a ResNet the channels double from block to block, so `layer2` is four times as long as
+# `layer4`, and weighs sixteen times as much. `variance` is each block's share in the variance of $q_h$ over cells and
+# pictures, which is what k-means divides up; `no factor` is the same at equal lengths.
 
 # %%
 def parts(study):
@@ -304,8 +292,6 @@ pd.concat(weights_of).round({"length": 4, "squared, last = 1": 1, **dict.fromkey
 # The last block, which knows the class best, has the smallest share of the variance with the factor, and the largest
 # without.
 #
-# (Eq. 10 has another reading, too: the class of the single most frequent *prototype*. Notebook 06 measures it.)
-#
 # **Predict, then run**: without the factor, B234's accuracy on the drawn birds (a) falls, for fine detail is lost, (b)
 # stays, (c) wins back most of the gap to B4.
 #
@@ -327,11 +313,10 @@ first = {study.data.title: {name: each[study.data.title][0][name]["test"] for na
 pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 
 # %% [markdown]
-# On the drawn birds B234 without the factor is as good as B34 and close to B4: most of the loss is the factor's. The
-# rest is the shallow blocks' share of the distance at equal length: they tell grass from sky in every species alike. On
+# On the drawn birds B234 without the factor is as good as B34 and close to B4: most of the loss is the factor's. On
 # `digits` there is next to no loss to explain.
 #
-# All test accuracies of the first run in one picture, with two errors on both sides, cut off where no accuracy can be:
+# All test accuracies of the first run, with two errors on both sides, cut off where no accuracy can be:
 
 # %%
 def tests(study):
@@ -348,14 +333,14 @@ found = {name.replace("1/D_b", "$1/D_b$"): {title: each.get(name, (np.nan,) * 3)
 figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
 
 # %% [markdown]
-# Compare B234 with and without the factor. On the drawn birds the intervals are far apart: the difference is more than
-# luck with pictures. On `digits` they coincide.
+# Compare B234 with and without the factor. On the drawn birds the intervals are far apart: more than luck with
+# pictures. On `digits` they coincide.
 #
 # ## A part of the pictures is enough
 #
 # k-means does not scale to very large data sets; the paper's "preliminary results suggest that performance remains
-# stable on subsets of the training data" (section 6). Here KMEx and B4 are fitted on all training pictures of the first
-# network and on half, KMEx also on a quarter, drawn class by class, as far as a class has enough for its prototypes.
+# stable on subsets of the training data" (section 6). Here KMEx and B4 are fitted on all training pictures and on half,
+# KMEx also on a quarter, as far as a class has enough for its prototypes.
 
 # %%
 PARTS = {"all": 1, "half": 2, "quarter": 4}
@@ -383,7 +368,7 @@ pd.concat({title: pd.DataFrame(rows).T for title, rows in on_parts.items()}, axi
 #
 # ## What fitting costs
 #
-# Classes are clustered one at a time: only the rows of one lie in memory at once.
+# Only the rows of one class lie in memory at a time:
 
 # %%
 costs = {}
@@ -421,22 +406,4 @@ for title, rows in first.items():
 closing("04", out, studies)
 
 # %% [markdown]
-# ## Summary
-#
-# - KMEx and B4 see what the classifier sees: with several centroids per class, both stay within a point of the CNN. One
-#   centroid per class costs KMEx more than several on `digits`, and less on the drawn birds.
-# - With shallower blocks fewer cells vote for the correct class, and every cell has one vote.
-# - Eq. 8's $1/D_b$ gives the shallow blocks most of the distance. On the drawn birds B234 wins back most of its loss
-#   without it.
-# - ProtoPNet falls behind on the drawn birds, not on `digits`; its numbers are those of one short schedule.
-# - Networks start from random weights unless `weights` says otherwise: read gaps, not levels.
-#
-# ## Exercises
-#
-# 1. On data with a single cell in the last block (`digits` at 32 px), fit KMEx on $z / \|z\|$ and compare its
-#    predictions with B4's. On how many pictures do they differ?
-# 2. Evaluate B234 with `block_weight="dim"` (the factor $D_b$). Predict the shares of the variance before you compute
-#    them.
-# 3. Let only cells on the bird vote (`study.data.test.masks`). How much of B234's loss comes back?
-#
 # **Next**: [05](05_figure1_interpretation.ipynb), what the maps show.

@@ -10,13 +10,11 @@
 # # Figure 1: which concepts does the network see, and where?
 #
 # **The paper claims** (section 3.3, Figure 1): k-means on what the encoder puts out cuts a picture into segments, each
-# of one *concept*; the training patches nearest to the prototypes show what a concept is; and an attribution map, made
-# without gradients, shows how much each matters to the classifier. Shallower blocks make both maps finer.
+# of one *concept*; the nearest training patches show what a concept is; and an attribution map, made without gradients,
+# shows how much each matters to the classifier. Shallower blocks make both maps finer.
 #
-# **Aim**: to draw the figure for B4 (the last of four blocks alone), B234 and B34, read it, explain a wrong prediction,
-# change pictures and watch the explanations, and then measure what the figure suggests: how well concepts fit a bird's
-# parts, how many a map holds, what happens to attribution on its way upstream, and whether it lies on the object. **You
-# need** notebook 00. **Time**: half an hour to read, a minute to run.
+# **Aim**: to draw and read the figure, explain a wrong prediction, change pictures and watch the explanations, and
+# measure what the figure suggests. **You need** notebook 00. **Time**: half an hour to read, a minute to run.
 
 # %% tags=["parameters"]
 profile: str = "quick"    # a file of notebooks/profiles: every setting that is not named below
@@ -52,9 +50,9 @@ opening("05")
 # %% [markdown]
 # ## The explainers
 #
-# An explainer takes the last blocks of the network, brings their outputs to one resolution (eq. 7), puts each cell's
-# channels one after another into a row of $D$ numbers (eq. 8), and runs k-means on the rows of one class at a time.
-# That gives $K/C$ prototypes for each of $C$ classes, $K$ in all.
+# An explainer takes the last blocks (B4 one, B34 two, B234 three), brings their outputs to one resolution (eq. 7), puts
+# each cell's channels into a row of $D$ numbers (eq. 8), and runs k-means on the rows of one class at a time: $K/C$
+# prototypes for each of $C$ classes, $K$ in all.
 
 # %%
 table = {(study.data.title, e.name): {
@@ -63,12 +61,11 @@ table = {(study.data.title, e.name): {
 pd.DataFrame(table).T
 
 # %% [markdown]
-# A map of 1 x 1 cells has one concept for the whole picture. The figures below show the last data set.
+# A map of 1 x 1 cells has one concept. The figures below show the last data set.
 #
 # ## Which pictures
 #
-# Pictures that the network names correctly, from classes far apart in the list, and, last, one that it gets wrong, if
-# there is any: an explanation should be of use there too.
+# Pictures that the network names correctly, and, last, one that it gets wrong, if there is any.
 
 # %%
 Z, y = study.embeddings("test")
@@ -98,7 +95,7 @@ pd.DataFrame({"label": [names[y[i]] for i in chosen], "prediction": [names[predi
 # %% [markdown]
 # ## One picture, step by step
 #
-# **Features.** The network as blocks $f_1, \dots, f_B$ (eq. 6): deeper blocks have fewer cells and more channels.
+# **Features** (eq. 6): deeper blocks have fewer cells and more channels.
 
 # %%
 x, net, explainers = study.data.test.batch(chosen[:1]), study.trained, study.explainers()
@@ -107,8 +104,8 @@ pd.DataFrame({name: {"channels": block.shape[1], "cells": f"{block.shape[2]} x {
               for name, block in zip(net.blocks, features, strict=True)})
 
 # %% [markdown]
-# **Composite rows.** The outputs $u^{(b)}$ of the chosen blocks, at one resolution (eq. 7), each cell scaled to norm
-# $1/D_b$, one after another:
+# **Composite rows.** The outputs $u^{(b)}$ at one resolution (eq. 7), each cell scaled to norm $1/D_b$, one after
+# another:
 #
 # $$q_h = \Big[\frac{1}{D_b}\,\frac{u^{(b)}}{\|u^{(b)}\|}\Big]_b \tag{8}$$
 
@@ -124,7 +121,7 @@ print(f"{deepest.name}: q has shape {tuple(q.shape)}; its parts have the norms "
       + ", ".join(f"1/{1 / norm:.0f}" for norm in norms))
 
 # %% [markdown]
-# **Concept maps.** Each cell gets the nearest prototype to its row:
+# **Concept maps.** Each cell gets the prototype nearest to its row:
 #
 # $$s = \arg\min_k \|q_h - p_k\| \tag{9}$$
 #
@@ -142,15 +139,12 @@ print(f"Concepts on the map of picture {chosen[0]}: {len(everyone.unique())} amo
       f"{len(of_class.unique())} among the {int(mine.sum())} of {names[c]}.")
 
 # %% [markdown]
-# Do not expect each patch to look like its segment: a cell takes the least bad of only $K/C$ prototypes, and a patch
-# found on grass may have to stand for water.
-#
 # **Attribution.** At the last block, a cell's score for class $j$ is
 #
 # $$\text{att}(h_r, c_j) = \frac{h_r \cdot c_j}{\|c_j\|^2}. \tag{11}$$
 #
-# On the way upstream the map is brought to the next resolution and averaged over each segment, so that all cells of one
-# concept share one score.
+# On the way upstream the map is brought to the next resolution and averaged over each segment, so that a concept has
+# one score.
 
 # %%
 h = features[-1].flatten(2).transpose(1, 2)                      # (1, R, D)
@@ -168,15 +162,14 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 # ## Figure 1
 #
 # On top, the picture and the **votes**: the share of cells whose nearest prototype, among all $K$, is of each class
-# (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the paper, then B34. In a band,
-# from the left:
+# (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the paper, then B34. In a band:
 #
 # - the **concept map** among the $K/C$ prototypes of the predicted class;
-# - the **attribution** (eq. 11 and its way upstream) less its own mean: red is higher than the average cell, blue
-#   lower. Each map has a scale of its own;
-# - the **prototypes**: the training picture that each comes from, the patch in the box. Frame and number are those on
-#   the map, and the percentage is the concept's *share of the evidence*: its cells times their mean score, divided by
-#   the sum over the map. The largest share comes first; a number that is not on the map has no cell there.
+# - the **attribution** (eq. 11 and its way upstream) less its own mean, on a scale of its own: red is higher than the
+#   average cell, blue lower;
+# - the **prototypes**: the training pictures that they come from, the patch in the box. Frame and number are those on
+#   the map; the percentage is the concept's *share of the evidence*, its cells times their mean score over the sum of
+#   the map. The largest comes first; a number that is not on the map has no cell there.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -191,17 +184,16 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
 # %% [markdown]
 # Take the first bird. At B4 its darkest red lies on the head and just as much on the water above and before it, for a
 # cell of the last block sees much of the picture; at B34 on the head and close around it; at B234 within the bird's own
-# outline. The concept maps beside tell which piece is which: B4's are blocks on and around the bird, B34 cuts it into
-# smaller ones, B234 follows its outline, the stone and the line between light and dark water. At B34 and B234 number 1,
-# the largest share of the evidence, is mostly the water below: it has the most cells, and each counts for something,
-# because zero on this scale means nothing (notebook 01). Cell by cell the bird counts more: that is the red of B234. On
-# top, all three vote for the prediction, B234 only just; on the last picture, which the network gets wrong, B234's
-# votes are divided among many species.
+# outline. B4's concepts are blocks on and around the bird, B34 cuts it into smaller ones, B234 follows its outline, the
+# stone and the line between light and dark water. At B34 and B234 number 1, the largest share of the evidence, is
+# mostly the water below: it has the most cells, and each counts for something, because zero on this scale means nothing
+# (notebook 01). Cell by cell the bird counts more. On top, all three vote for the prediction, B234 only just; on the
+# last picture, which the network gets wrong, B234's votes are divided among many species.
 #
 # ## The same in numbers
 #
-# For each map: the concept with the largest share of the evidence, the share of the cells that it holds, and its score
-# against the mean of the map. For the drawn birds, masks also tell what the concept lies on.
+# The concept with the largest share of the evidence, its share of the cells, and its score against the mean of the map;
+# for the drawn birds, also what it lies on.
 
 # %%
 def lies_on(where, i):
@@ -232,14 +224,12 @@ pd.DataFrame(readings).T
 # %% [markdown]
 # A concept can lead because it is large or because it scores high; *its score / mean* tells which. B4's leading
 # concepts score well above the mean; B234's are all background and lead by size, with a score below it. Where most
-# votes go to another class than the prediction, this explainer would classify the picture otherwise than the network
-# does.
+# votes go to another class than the prediction, this explainer would classify the picture otherwise.
 #
 # ## A wrong prediction, explained
 #
-# The last prediction is wrong. The evidence for it does not say why it won. Take away that for the true class: the mean
-# of $h_r \cdot (c_\text{said} - c_\text{true})$ over the cells is the gap between the two logits. For the drawn birds
-# we also know the parts in which the two species differ.
+# The last prediction is wrong. Why it won is told by the evidence for it less that for the true class: the mean of
+# $h_r \cdot (c_\text{said} - c_\text{true})$ is the gap between the two logits.
 
 # %%
 i, said, true = chosen[-1], int(predicted[chosen[-1]]), int(y[chosen[-1]])
@@ -254,12 +244,12 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species named, blue ones for the true one. The two drawn species differ in the wing bars
-# alone, and this bird has none. The darkest red lies on the lower wing and behind it, next to where they would be.
-# There is red in the grass, too.
+# Red cells speak for the species named, blue ones for the true one. The two differ in the wing bars alone, and this
+# bird has none. The darkest red lies on the lower wing and behind it, next to where they would be. There is red in the
+# grass, too.
 #
-# A map cannot say what the network would have done. But the bird can be drawn again: on each of the backgrounds, and
-# with the parts above as the *other* species has them.
+# What would the network have done? The bird can be drawn again: on each of the backgrounds, and with the parts above as
+# the *other* species has them.
 
 # %%
 def said_of(i, **change):
@@ -274,14 +264,14 @@ if parts:
 pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
 
 # %% [markdown]
-# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. The last row is
-# a check, though a weak one: marked as the species that the network named, the bird keeps that name.
+# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. (The last row is
+# a weak check: marked as the species that the network named, the bird keeps that name.)
 #
 # ## Take the mark away
 #
 # Now a picture that the network gets right, with two changes whose right answer is known. *Marked as the runner-up*:
-# the parts that tell the two species apart are drawn as on the runner-up, so that the bird *is* one now. *Another
-# background*: the bird is what it was. What do the explanations for the first prediction do?
+# with the parts that tell the two species apart drawn as on the runner-up, the bird *is* one. *Another background*: it
+# is what it was.
 
 # %%
 def changed(i, rival):
@@ -313,7 +303,7 @@ if study.dataset == "birds":
 # A row per picture, all maps on one scale; above each stands what the network calls the bird. With the runner-up's
 # marks the red for the first prediction pales; on another background the darkest red stays where it was.
 #
-# One picture proves nothing. From here on each number is a mean over up to a hundred test pictures, evenly taken.
+# From here on each number is a mean over up to a hundred test pictures.
 
 # %%
 def look(study, most=100):
@@ -326,9 +316,9 @@ def look(study, most=100):
 seen = {study.dataset: look(study) for study in studies}
 
 # %% [markdown]
-# Each change is made to all of those that the network gets right. *Still so called*: the share that keeps its
-# prediction. *Area*: the share of the picture that was drawn anew. *Change on it*: the share of a map's change, in
-# absolute value, that lies there; a change spread evenly would have the area's.
+# Each change is made to all that the network gets right. *Still so called*: the share that keeps its prediction.
+# *Area*: the share of the picture drawn anew. *Change on it*: the share of a map's change, in absolute value, that lies
+# there; a change spread evenly would have the area's.
 #
 # **Predict, then run**: what makes the network change its mind, and does a map change there alone? (a) The marks, and
 # there; (b) the marks, but nearly everywhere; (c) the background.
@@ -366,15 +356,14 @@ if effects:
 pd.DataFrame(effects).T.map("{:.0%}".format) if effects else None
 
 # %% [markdown]
-# Hardly any bird keeps its name when its marks change; nearly all do on another background. The other columns tell how
-# far a map shows where the change was: the marks get more than an even share of it, but less than twice that; a new
-# background gets about an even one.
+# Hardly any bird keeps its name when its marks change; nearly all do on another background. A map shows but poorly
+# where the change was: the marks get more than an even share of it, but less than twice that; a new background about an
+# even one.
 #
 # ## The baseline's prototypes
 #
-# ProtoPNet's training pushes each prototype onto the nearest patch of its own class, so that a prototype *is* a patch.
-# Here are those of the class predicted for the first picture, with the training picture that each comes from and its
-# weight for the class.
+# ProtoPNet's training pushes each prototype onto the nearest patch of its own class. Here are those of the class
+# predicted for the first picture, with the number of the training picture and the weight for the class.
 
 # %%
 baseline, mine = study.protopnet, int(predicted[chosen[0]])
@@ -388,14 +377,13 @@ path = figures.keep(figure, "figure1_protopnet", numbers, study, out)
 
 # %% [markdown]
 # These are all different; some show the head or the breast, others little but background. In other classes a patch can
-# be the prototype of several (notebook 04 counts the different ones): such a class has fewer concepts than $K/C$.
+# be the prototype of several (notebook 04 counts them).
 #
 # ## Do concepts fit the parts?
 #
-# The masks of the drawn birds name each part. For each part of a picture, take the concept that overlaps it best
-# (intersection over union, IoU), and average over the parts. Two references stand beside it. *Swapped*: each picture
-# gets another's map. *Ceiling*: the best for cells of this size, a map in which each has the part under most of its
-# pixels.
+# For each part of a drawn bird, take the concept that overlaps it best (intersection over union, IoU), and average over
+# the parts. *Swapped*: each picture gets another's map. *Ceiling*: the best for cells of this size, a map in which each
+# has the part under most of its pixels.
 
 # %%
 def oracle(mask, size):
@@ -433,10 +421,9 @@ rows = {(study.data.title, name): row for study in studies for name, row in over
 pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# All three beat *swapped*, B4 only just, so their concepts know something of where the parts are; none comes near the
-# *ceiling* of its cells. B34's overlap is the largest, a little larger than B234's; B234's exceeds that of another
-# picture's map by most: large segments overlap something anywhere. The last rows are differences, picture by picture,
-# with their intervals; that of B34 less B234 lies above zero.
+# All three beat *swapped*, B4 only just; none comes near the *ceiling*. B34's overlap is the largest, a little larger
+# than B234's; B234's exceeds that of another picture's map by most: large segments overlap something anywhere. The last
+# rows are differences, picture by picture, with their intervals; that of B34 less B234 lies above zero.
 #
 # ## How many concepts are on a map?
 
@@ -453,14 +440,14 @@ rows = {(study.data.title, name): row for study in studies for name, row in coun
 pd.DataFrame(rows).T.map("{:.1f}".format)
 
 # %% [markdown]
-# Read down *all K*: the number of concepts grows with the depths added, that is, with the cells of the map, since each
-# class brings its own prototype for a piece of sky. Nobody reads such a map. Among the predicted class's prototypes it
-# cannot exceed $K/C$, so the figure shows those; the vote (notebook 04) counts the cells of the map among all $K$.
+# Read down *all K*: the number of concepts grows with the depths added, since each class brings its own prototype for a
+# piece of sky. Nobody reads such a map. Among the predicted class's prototypes it cannot exceed $K/C$, so the figure
+# shows those.
 #
 # ## What happens to the attribution upstream?
 #
-# Each step averages over segments. Mean times $\|c_j\|^2$ (plus the bias, if there is one) is the logit $y_j$. From the
-# second depth on (B34), a map can have no more different values than segments. B4's is eq. 11 itself: a value per cell.
+# Each step averages over segments, so from the second depth on a map has no more values than segments. Its mean times
+# $\|c_j\|^2$ (plus the bias, if there is one) is the logit $y_j$.
 #
 # **Predict, then run**: from B4 to B234, (a) the mean falls, (b) the mean stays and the contrast grows, (c) the mean
 # stays and the contrast shrinks.
@@ -493,17 +480,15 @@ pd.DataFrame(rows).T.map("{:.2g}".format)
 
 # %% [markdown]
 # The mean is kept, and with it the logit: each depth spreads the same sum differently. *Deviation / mean* is a map's
-# contrast: the finer the outline, the smaller. (Where the last block has a single cell it is zero up to rounding in
-# every row, and no depth can say where.) A map refined among all $K$ has more scores, and more concepts than anyone
-# reads.
+# contrast: the finer the outline, the smaller. (Where the last block has a single cell it is zero up to rounding, and
+# no depth can say where.)
 #
 # ## Is the attribution on the object?
 #
-# Masks say which pixels are the object. *On it* is the share of what lies above a map's mean, the red of the figures,
-# that falls on the object. Hold it against two others: *area*, the object's share of the picture, which a map without
-# contrast would reach, and *swapped*, the share with another picture's map. Objects tend to be in the middle of a
-# picture, and so does any network's red; only what exceeds *swapped* comes from this picture: that is *excess*, and
-# *error* its standard error.
+# *On it* is the share of what lies above a map's mean, the red of the figures, that falls on the object. Hold it
+# against *area*, the object's share of the picture, which a map without contrast would reach, and *swapped*, the share
+# with another picture's map: objects tend to be in the middle, and so does any network's red. Only what exceeds
+# *swapped* comes from this picture: that is *excess*, and *error* its standard error.
 
 # %%
 def share(att, mask):
@@ -529,8 +514,8 @@ pd.DataFrame(shares).T.round(3) if shares else None
 
 # %% [markdown]
 # All three maps exceed *swapped* by many errors, B234's by most. Yet more than half of the red lies beside the bird,
-# and most of what lies on it another picture's map would have put there, too. (Data sets without masks have no row.) It
-# is a first look, not a comparison of attribution methods: that is notebook 07.
+# and most of what lies on it another picture's map would have put there, too. It is a first look: notebook 07 compares
+# methods.
 #
 # ## The numbers, kept
 
@@ -550,23 +535,5 @@ for study in studies:
 closing("05", out, studies)
 
 # %% [markdown]
-# ## Summary
-#
-# - A map among the predicted class's $K/C$ prototypes has few segments and can be read beside their training patches;
-#   among all $K$ prototypes (eq. 9) it holds the more concepts, the shallower the blocks.
-# - Going upstream, attribution keeps its mean, hence the logit, and, above the last block, takes one value per segment.
-#   Its outline gets finer and its contrast smaller: the shallower map says *where* more finely, and *how much* more
-#   evenly.
-# - Whether attribution lies on the object can be measured where there are masks: on the drawn birds more of it does
-#   than chance would have. Chance is neither zero nor the area, for maps and objects both favour the middle.
-#
-# ## Exercises
-#
-# 1. Use `base="averaged"` in `upstream`. Which maps change, and does their mean?
-# 2. Draw the attribution for the runner-up instead of the prediction. Subtract the two, each times its $\|c_j\|^2$:
-#    what is the mean of the difference?
-# 3. Fit `study.explainer(3, block_weight="none")` (eq. 8 without $1/D_b$). Does the map follow the colours of the
-#    picture more or less than before, and how many concepts has it among all $K$?
-#
 # **Next**: [06](beyond/06_choices.ipynb), which choices matter; or
 # [10](beyond/10_shortcut.ipynb), a network caught cheating.

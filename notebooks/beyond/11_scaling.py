@@ -291,9 +291,9 @@ pd.DataFrame({n: {"seconds": f"{took:.1f}", "largest difference": f"{apart[n]:.1
               for n, (took, _) in workers.items()}).T.rename_axis("workers")
 
 # %% [markdown]
-# Here two workers took longer than one: so small a fit, beside other programs, does not show what they gain. The
-# prototypes are those that this notebook fitted by itself, to the last bit. They depend on a class's pictures and its
-# seed, and not on who fits it, nor on how many do.
+# Here two workers took as long as one: so small a fit does not show what they gain. The prototypes are those that this
+# notebook fitted by itself, to the last bit. They depend on a class's pictures and its seed, and not on who fits it,
+# nor on how many do.
 #
 # ## What a laptop can do, and what a cluster must
 #
