@@ -14,7 +14,7 @@ import torch
 
 from paperlib.backbone import count, features_in_turn
 from paperlib.composite import assign, check_choices, composite
-from paperlib.guards import check_count, check_finite, check_option, check_size, check_target, plain
+from paperlib.guards import check_count, check_finite, check_option, check_size, check_target
 from paperlib.progress import Bar
 from paperlib.scaling.factored import Factored
 from paperlib.scaling.fitting import fit_together, grouped
@@ -110,10 +110,10 @@ class ConceptExplainer:
         return tuple(self.blocks), self.norm, self.block_weight, size, self.mode
 
     def fitting(self) -> dict:
-        """All that the fitted state depends on but backbone and images, as plain values (`guards.plain`), for a key."""
+        """All that the fitted state depends on but backbone and images, by name: what a cache's key needs."""
         other = ("vote", "n_jobs", "progress", "memory", "beyond")
         share = {} if self.beyond == "map" else {"share_of": bytes_of(self.memory)}
-        return {name: plain(x) for name, x in self.get_params(deep=False).items() if name not in other} | share
+        return {name: x for name, x in self.get_params(deep=False).items() if name not in other} | share
 
     def fit(self, backbone, images, labels):
         """The explainer, fitted on the images with labels (n,) in 0..n_classes-1: `fit_together` with one explainer."""

@@ -1,8 +1,7 @@
 """Checks that several rooms share: each refuses bad input with a sentence that says what is wrong and what to do."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -45,29 +44,6 @@ def refuse_test(pictures, what: str) -> None:
 def as_array(x):
     """A tensor (on any device, with gradient or not) as a numpy array; anything else as it is."""
     return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
-
-
-def plain(value):
-    """`value` as JSON holds it, equal only for what is equal, so that it can stand in the key of a cache.
-
-    Arrays and tensors become the SHA-256 of their bytes, estimators their class and parameters. Raises TypeError for
-    what has no such form, as a function.
-    """
-    if isinstance(value, bool | int | float | str | None):
-        return value
-    if isinstance(value, tuple | list):
-        return [plain(x) for x in value]
-    if isinstance(value, Mapping):
-        return {str(name): plain(x) for name, x in sorted(value.items())}
-    if isinstance(value, np.random.RandomState):
-        return plain(value.get_state())
-    if hasattr(value, "get_params"):
-        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **plain(value.get_params(deep=False))}
-    x = np.asarray(as_array(value))
-    if x.dtype.hasobject:
-        raise TypeError(f"{value!r} cannot stand in the key of a cache: give numbers, texts or arrays.")
-    content = {"sha256": sha256(x.tobytes()).hexdigest(), "shape": list(x.shape), "type": str(x.dtype)}
-    return content if x.ndim else x.item()
 
 
 def check_option(name: str, value, known: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ from paperlib.concepts import (
 )
 from paperlib.guards import LeakError
 from paperlib.kmex import KMEx
+from paperlib.runs.store import plain
 from paperlib.scaling.factored import Factored
 from paperlib.scaling.rows import bytes_of
 
@@ -470,15 +471,15 @@ def test_a_test_picture_reaches_no_prototype(backbone, data):
 def test_fitting_tells_apart_what_gives_other_prototypes():
     first, second = np.zeros((5000, 2)), np.zeros((5000, 2))
     second[2500] = 1  # str() shortens both to the same text
-    keys = [json.dumps(ConceptExplainer(**given).fitting(), sort_keys=True) for given in (
+    keys = [json.dumps(plain(ConceptExplainer(**given).fitting()), sort_keys=True) for given in (
         {}, {"clusterer": KMeans(init=first)}, {"clusterer": KMeans(init=second)}, {"clusterer": BisectingKMeans()},
         {"clusterer": KMeans(init=torch.zeros(5000, 2))}, {"resolution": 4}, {"block_weight": 0.5}, {"batch_size": 8},
         {"random_state": 1}, {"random_state": np.random.RandomState(1)})]
     assert len(set(keys)) == len(keys)
     alike = ConceptExplainer([2, 3, 4], np.int64(5), vote="cluster", n_jobs=3, progress=True)
-    assert json.dumps(alike.fitting(), sort_keys=True) == keys[0]
+    assert json.dumps(plain(alike.fitting()), sort_keys=True) == keys[0]
     with pytest.raises(TypeError, match="cannot stand in the key of a cache"):
-        ConceptExplainer(clusterer=KMeans(init=lambda *_: first)).fitting()
+        plain(ConceptExplainer(clusterer=KMeans(init=lambda *_: first)).fitting())
 
 
 def test_kinds_tell_apart_what_gives_other_rows():
@@ -593,6 +594,6 @@ def test_memory_and_beyond_in_words(backbone, data, monkeypatch):
 
 
 def test_what_memory_changes_is_in_the_key_and_nothing_else():
-    keys = [json.dumps(ConceptExplainer(memory=memory, beyond=beyond).fitting()) for memory, beyond in (
+    keys = [json.dumps(plain(ConceptExplainer(memory=memory, beyond=beyond).fitting())) for memory, beyond in (
         ("4GB", "map"), ("1MB", "map"), ("4GB", "share"), (4 * 10**9, "share"), ("1MB", "share"))]
     assert keys[0] == keys[1] and keys[2] == keys[3] and len(set(keys)) == 3

@@ -89,7 +89,7 @@ def explainers(study: Settings, choices: Sequence[Mapping], engine_of: Callable 
 
 def _fitting(study, explainer, part):
     whole = len(sample(study, *part)) == len(study.data.train)
-    return inputs(study, "network", "seen", "train", **explainer.fitting(),
+    return inputs(study, "network", "seen", "train", **store.plain(explainer.fitting()),
                   part=[] if whole else [*part, study.seed])
 
 
@@ -112,8 +112,8 @@ def _restored(explainer, result):
 def evaluations(study: Settings, split: str, choices: Sequence[Mapping]) -> list[dict[str, float]]:
     """Accuracy, share of tied votes and mean number of concepts per map, of each explainer, in one pass (Table 2)."""
     pictures, fitted = study.splits[split], explainers(study, choices)
-    keys = [inputs(study, "network", "seen", "train", **explainer.fitting(), vote=explainer.vote, split=split,
-                   part=list(options.get("part", (0, 0))), seed=study.seed, pictures=content(pictures))
+    keys = [inputs(study, "network", "seen", "train", **store.plain(explainer.fitting()), vote=explainer.vote,
+                   split=split, part=list(options.get("part", (0, 0))), seed=study.seed, pictures=content(pictures))
             for explainer, options in zip(fitted, choices, strict=True)]
 
     def compute(missing):
@@ -136,7 +136,7 @@ def comparison(study: Settings, choices: Mapping[str, Mapping], per_class: int) 
     """Several explainers on the same test pictures, in one pass: see `Study.compare`."""
     fitted = dict(zip(choices, explainers(study, list(choices.values())), strict=True))
     pictures = study.data.test.subset(per_class)
-    told = {name: [explainer.fitting(), explainer.vote, choices[name].get("part", (0, 0))]
+    told = {name: [store.plain(explainer.fitting()), explainer.vote, choices[name].get("part", (0, 0))]
             for name, explainer in fitted.items()}
 
     def compute():

@@ -20,10 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from filelock import FileLock
 
 import paperlib
 from paperlib.datasets import files, resized
+from paperlib.guards import as_array
 
 PACKAGE = Path(paperlib.__file__).parent
 # What pictures pass through on their way to any result that a network has a part in.
@@ -105,6 +107,29 @@ def _imported(name: str, text: bytes) -> tuple[str, ...]:
 def _is_module(name: str) -> bool:
     path = PACKAGE.joinpath(*name.split("."))
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def plain(value):
+    """`value` as JSON holds it, equal only for what is equal, so that it can stand in the key of a cache.
+
+    Arrays and tensors become the SHA-256 of their bytes, estimators their class and parameters. Raises TypeError for
+    what has no such form, as a function.
+    """
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, tuple | list):
+        return [plain(x) for x in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(x) for name, x in sorted(value.items())}
+    if isinstance(value, np.random.RandomState):
+        return plain(value.get_state())
+    if hasattr(value, "get_params"):
+        return {"class": f"{type(value).__module__}.{type(value).__qualname__}", **plain(value.get_params(deep=False))}
+    x = np.asarray(as_array(value))
+    if x.dtype.hasobject:
+        raise TypeError(f"{value!r} cannot stand in the key of a cache: give numbers, texts or arrays.")
+    content = {"sha256": hashlib.sha256(x.tobytes()).hexdigest(), "shape": list(x.shape), "type": str(x.dtype)}
+    return content if x.ndim else x.item()
 
 
 def address(kind: str, inputs: Mapping) -> Path:
