@@ -156,8 +156,8 @@ passed = checks.fails(fails)
 # **Aim**: to make prototypes out of a classifier that has something before it. **Difficulty**: hard, 15 minutes.
 # **Runs in** about a second.
 #
-# Head C of exercise 1.2 has no gap, and still the columns of its classifier are no prototypes: between the mean and
-# the classifier stands batch normalisation. The project refuses such a network:
+# A head can pass the test of exercise 1.2, and still the columns of its classifier be no prototypes. Here batch
+# normalisation stands between the mean and the classifier; the project refuses such a network:
 
 # %%
 norm = torch.nn.BatchNorm1d(C.shape[0]).eval()

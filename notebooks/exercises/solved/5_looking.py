@@ -122,14 +122,14 @@ networks = checks.two_networks()                       # {"north": a network, "s
 sparrows = Study.of_profile("quick", dataset="sparrows").data
 test = sparrows.test
 x = torch.stack([test.redrawn(0, background=b) for b in range(4)])
-print("shape:", tuple(x.shape), "- north's classes:", networks["north"](x).argmax(1).tolist())
+print("pictures:", tuple(x.shape), "- north's logits:", tuple(networks["north"](x).shape))
 
 # %% [markdown]
 # Write the share of birds that get another class before at least one of the backgrounds, and use it.
 #
 # <details><summary>Hint 1</summary>
 #
-# The line above gives a network's four classes for one bird. When do they not all agree?
+# <code>net(x).argmax(1)</code> gives a network's four classes for one bird. When do they not all agree?
 #
 # </details>
 # <details><summary>Hint 2</summary>
