@@ -152,7 +152,8 @@ def strays(name):
             for i in np.flatnonzero(neighbour[name] != own)]
     return pd.DataFrame(rows, columns=["class", "lies among", "differ in", "own class nearest"])
 
-strays("squares")
+foreign = strays("squares")
+foreign
 
 # %% [markdown]
 # A square in a foreign cluster is no fault of k-means: by the last column its own class is nearest. The two species
@@ -238,11 +239,11 @@ pd.DataFrame(tested).T
 # %%
 crowding = {}
 for study in studies:
-    (Z, _), (P, _) = points_of(study, "train"), marks_of(study)["crosses"]
-    lengths, nearest = np.linalg.norm(Z, axis=1), np.unique(pairwise_distances_argmin(P, Z))
+    (every_z, _), (P, _) = points_of(study, "train"), marks_of(study)["crosses"]
+    lengths, nearest = np.linalg.norm(every_z, axis=1), np.unique(pairwise_distances_argmin(P, every_z))
     shorter = np.mean([(lengths < lengths[i]).mean() for i in nearest])
-    crowding[study.data.title] = {"crosses": len(P), "different nearest points": len(nearest), "embeddings": len(Z),
-                                  "share shorter than these": shorter}
+    crowding[study.data.title] = {"crosses": len(P), "different nearest points": len(nearest),
+                                  "embeddings": len(every_z), "share shorter than these": shorter}
 pd.DataFrame.from_dict(crowding, "index").round(3)
 
 # %% [markdown]
@@ -254,7 +255,7 @@ pd.DataFrame.from_dict(crowding, "index").round(3)
 # ## The numbers, kept
 
 # %% tags=["headline"]
-numbers = {"own class on the map": seen, "strays": strays("squares").to_dict("records")}
+numbers = {"own class on the map": seen, "strays": foreign.to_dict("records")}
 figures.keep(figure, "figure2", numbers, study, out)
 figures.keep(bars, "figure2_distances", distances, study, out)
 for study, (title, rows) in zip(studies, near.items(), strict=True):
