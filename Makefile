@@ -5,6 +5,9 @@ PYTHON ?= python3
 ARGS ?=
 RUN := .venv/bin/python
 
+# Containers often set this. Without compiled files each process compiles torch and the rest anew, for ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A stamp is named after a checksum of what it was made from: new dates on old files rebuild nothing, and a folder
 # that was moved is installed again. It is written last, so an install that was cut short leaves none.
 LOCKED := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')

@@ -1,26 +1,23 @@
-"""What all tests share: a cache of their own, and one thread."""
+"""What all tests share: a cache of their own, and one thread.
+
+The process that hands out tests reads this file, too, and the workers wait for it: nothing heavy is imported here.
+"""
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageDraw
-from small import CUB_PARTS, CUB_SIDES
-
-from paperlib.datasets import cub
 
 
 def pytest_collection_modifyitems(items):
-    """A file stays with one worker, but notebooks, which take longest, come first and go to whoever is free."""
-    items.sort(key=lambda item: not item.name.startswith("test_notebook_runs"))
+    """A file stays with one worker. The notebooks, which take longest and share a kernel, come first."""
+    items.sort(key=lambda item: item.path.name != "test_executed.py")
     for item in items:
-        group = item.name if item.name.startswith("test_notebook_runs") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """No test reads what a run has left in data/cache, or leaves anything there."""
+    import torch
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         torch.set_num_threads(1)
@@ -37,6 +34,11 @@ def fresh_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def dotted_cub(tmp_path):
     """Pictures of two classes: black, with a red, a green and a blue dot for the parts; box and parts in the lists."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+    from small import CUB_PARTS, CUB_SIDES
+
+    from paperlib.datasets import cub
     rng, folder = np.random.default_rng(0), tmp_path / "CUB_200_2011"
     (folder / "images" / "001.A").mkdir(parents=True)
     (folder / "images" / "002.B").mkdir()

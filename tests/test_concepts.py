@@ -446,7 +446,7 @@ def test_pictures_pass_once_and_rows_are_made_once_with_two_workers(data, monkey
     fit_together(explainers, counting, *data, n_jobs=2)
     whole = time.perf_counter() - start
     assert counting.seen == 18 and len(made) == 2 * 3  # two kinds, three classes of one batch
-    assert sum(e.seconds_ for e in explainers) == pytest.approx(whole, abs=0.05)
+    assert whole / 2 < sum(e.seconds_ for e in explainers) < whole + 0.02  # each is rounded to hundredths
 
 
 def test_fit_together_bad_input(backbone, data):

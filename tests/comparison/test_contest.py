@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import small
 import torch
 
 from paperlib.comparison import contest, scores, truth
 from paperlib.datasets import birds
 from paperlib.runs.study import Study
 
-BIRDS = Study(dataset="sparrows", backbone="resnet18_x0_25", size=96, train_per_class=6, test_per_class=2, epochs=1,
-              n_init=1, prototypes_per_class=2)
+BIRDS = Study(dataset="sparrows", backbone=f"{small.__file__}:tiny", blocks="one,two,three,four", classifier="fc",
+              size=96, train_per_class=6, test_per_class=2, epochs=1, n_init=1, prototypes_per_class=2)
 
 
 @pytest.fixture(scope="module")

@@ -106,11 +106,11 @@ def test_parameters_are_eight_lines_at_most_of_which_all_notebooks_share_five(na
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
     """One kernel and one cache for all notebooks: they share what they import and train."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache-of-the-notebooks"
     manager = KernelManager(kernel_name="python3")
     environment = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}  # bars are to be seen
-    environment |= {"PAPERLIB_CACHE": str(folder), "OMP_NUM_THREADS": "1", "NUMBA_OPT": "0"}  # UMAP is small here
+    environment |= {"PAPERLIB_CACHE": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1",
+                    "NUMBA_OPT": "0",  # UMAP is small here
+                    "MPLBACKEND": "agg"}  # a figure is drawn where it is kept, and not once more to be shown
     manager.start_kernel(env=environment)
     yield manager
     manager.shutdown_kernel(now=True)
@@ -123,7 +123,9 @@ def test_notebook_runs_in_the_smoke_profile(name, kernel, tmp_path):
     place = next(i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     told = "\n".join(f"{key} = {value!r}" for key, value in given.items())
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(told))
-    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # nothing is left of the notebook before
+    # Nothing is left of the notebook before.
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("import matplotlib.pyplot\n"
+                                                       "matplotlib.pyplot.close('all')\n%reset -f"))
     NotebookClient(notebook, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     check_outputs(notebook)
     assert list(tmp_path.glob("*.json")), "the notebook keeps no numbers"

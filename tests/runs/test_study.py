@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import small
 import torch
 from PIL import Image
 
@@ -18,8 +19,8 @@ from paperlib.networks import architectures, training
 from paperlib.runs import store, study
 from paperlib.runs.study import Study, n_runs, open_studies
 
-TINY = Study(dataset="digits", backbone="resnet18_x0_25", train_per_class=8, test_per_class=4, epochs=1, n_init=1,
-             prototypes_per_class=2)
+TINY = Study(dataset="digits", backbone=f"{small.__file__}:tiny", blocks="one,two,three,four", classifier="fc",
+             train_per_class=8, test_per_class=4, epochs=1, n_init=1, prototypes_per_class=2)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_two_studies_train_once(fresh_cache, monkeypatch):
     first, second = again(few), again(few)
     x = first.data.test.batch([0])
     assert torch.equal(first.trained(x), second.trained(x)) and calls == [1]
-    later = {"prototypes_per_class": 1, "n_init": 2, "blocks": "layer3,layer4", "allow_subset": True}
+    later = {"prototypes_per_class": 1, "n_init": 2, "blocks": "three,four", "allow_subset": True}
     assert again(replace(few, **later)).manifest["sha256"] == first.manifest["sha256"]
     assert again(replace(few, test_per_class=2)).trained and again(few).for_choosing().choosing
     assert calls == [1], "neither other test pictures nor what comes after the network trains it again"
@@ -193,7 +194,7 @@ def test_training_that_was_stopped_while_it_was_measured_is_not_lost(fresh_cache
 def test_manifest_says_what_made_the_checkpoint(tiny):
     manifest = tiny.manifest
     assert manifest["kind"] == "checkpoint" and manifest["versions"] == files.versions()
-    for name, value in {"dataset": "digits", "backbone": "resnet18_x0_25", "weights": "none", "seed": 0,
+    for name, value in {"dataset": "digits", "backbone": "small.py:tiny", "weights": "none", "seed": 0,
                         "size": 32, "classes": 10, "recipe": asdict(tiny.recipe)}.items():
         assert manifest["inputs"][name] == value
     assert manifest["training"]["recipe"]["epochs"] == 1 and manifest["training"]["pictures"] == 80
@@ -264,7 +265,7 @@ def test_embeddings_are_cached_and_those_of_the_network(tiny, computed):
     for split, n in {"train": 80, "test": 40}.items():
         Z, y = tiny.embeddings(split)
         pictures = getattr(tiny.data, split)
-        assert Z.shape == (n, 128) and Z.dtype == np.float32 and np.array_equal(y, pictures.labels)
+        assert Z.shape == (n, 32) and Z.dtype == np.float32 and np.array_equal(y, pictures.labels)
         expected = tiny.trained.embed(pictures.batch(range(n)))
         np.testing.assert_allclose(Z, expected, atol=1e-5, rtol=1e-5)
         assert np.array_equal(again(tiny).embeddings(split)[0], Z)
@@ -301,7 +302,7 @@ def test_explainers_are_cached_and_equal_to_fresh_ones(tiny, computed):
 def test_explainers_of_other_choices_are_others(tiny, computed):
     assert not torch.equal(tiny.explainer(2, norm="none").prototypes_, tiny.explainer(2).prototypes_)
     assert len(tiny.explainer(1, prototypes_per_class=1).prototypes_) == 10
-    assert again(replace(tiny, blocks="layer3,layer4")).explainer(2).name == "B12"
+    assert again(replace(tiny, blocks="three,four")).explainer(2).name == "B12"
 
 
 @pytest.mark.parametrize("depth", [0, 5])
@@ -324,7 +325,7 @@ def test_evaluate_is_cached_and_equal_to_a_fresh_one(tiny, computed):
 def test_evaluation_of_other_pictures_blocks_or_choices_is_another(tiny, computed):
     """Equal weights, and yet another question: an earlier answer must not be taken for it."""
     tiny.evaluate(4)
-    others = [(replace(tiny, test_per_class=3), {}), (replace(tiny, blocks="maxpool,layer2,layer3,layer4"), {}),
+    others = [(replace(tiny, test_per_class=3), {}), (replace(tiny, blocks="one.2,two,three,four"), {}),
               (replace(tiny, prototypes_per_class=3), {}), (tiny, {"vote": "cluster"}), (tiny, {"norm": "none"})]
     for other, choices in others:
         found, test = other.evaluate(4, **choices), other.data.test
@@ -399,7 +400,7 @@ def test_settings_are_plain_and_name_no_folder(tiny, tmp_path):
     assert str(tmp_path) not in json.dumps(settings) and "/" not in settings["data_root"]
     for name, value in {"dataset": "digits", "title": "digits", "classes": 10, "train": 80, "test": 40, "size": 32,
                         "epochs": 1, "prototypes_per_class": 2, "data_root": "sets",
-                        "backbone": "resnet18_x0_25"}.items():
+                        "backbone": "small.py:tiny"}.items():
         assert settings[name] == value
     assert settings["checkpoint"] == tiny.manifest["sha256"][:16]
 
