@@ -78,7 +78,9 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if some is not few:
             centres, gain, steps = _best(FINALISTS[0], centres, gain, steps, few, stop)
         if few is not rows:
-            centres, gain, steps = _best(FINALISTS[1], *means(few, centres, rows), steps, rows, stop, bounded=True)
+            centres, gain = means(few, centres, rows)
+            del some, few  # before bounds take room
+            centres, gain, steps = _best(FINALISTS[1], centres, gain, steps, rows, stop, bounded=True)
         return centres[gain.argmax()], int(steps[gain.argmax()])
 
     def predict(self, X):
