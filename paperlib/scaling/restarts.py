@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController
 
 from paperlib.guards import check_count, count_different
+from paperlib.scaling.lloyd import lloyd, means, scores
 
 AUTO = 48  # dimensions of the projection; it pays where rows are more, and wider, than twice as many
 SAMPLE = 1024  # rows from which the projection is found
@@ -77,7 +78,9 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         if some is not few:
             centres, gain, steps = _best(FINALISTS[0], centres, gain, steps, few, stop)
         if few is not rows:
-            centres, gain, steps = _best(FINALISTS[1], *means(few, centres, rows), steps, rows, stop)
+            centres, gain = means(few, centres, rows)
+            del some, few  # before bounds take room
+            centres, gain, steps = _best(FINALISTS[1], centres, gain, steps, rows, stop, bounded=True)
         return centres[gain.argmax()], int(steps[gain.argmax()])
 
     def predict(self, X):
@@ -128,13 +131,17 @@ class Rows:
         self.X, self.shift = X, shift
         self.width = X.shape[1] + (shift is not None)
 
-    def chunks(self, columns=0):
-        """(slice, (n, width)) of all rows; beside each row there is room in the cache for `columns` numbers."""
+    def slices(self, columns=0):
+        """Slices of the rows, such that there is room in the cache for `columns` numbers beside each row."""
         size = max(64, CACHED // (self.X.itemsize * (self.width + columns)))
+        return [slice(start, min(start + size, len(self.X))) for start in range(0, len(self.X), size)]
+
+    def chunks(self, columns=0):
+        """(slice, (n, width)) of all rows, in `slices`."""
+        slices = self.slices(columns)
         if self.shift is not None:
-            shift, buffer = self.shift.astype(self.X.dtype), np.ones((min(size, len(self.X)), self.width), self.X.dtype)
-        for start in range(0, len(self.X), size):
-            some = slice(start, min(start + size, len(self.X)))
+            shift, buffer = self.shift.astype(self.X.dtype), np.ones((slices[0].stop, self.width), self.X.dtype)
+        for some in slices:
             chunk = self.X[some]
             if self.shift is not None:
                 np.subtract(chunk, shift, out=buffer[: len(chunk), :-1])
@@ -181,12 +188,6 @@ class Rows:
         return Rows(self.X[np.sort(rng.permutation(len(self.X))[:n])])
 
 
-def scores(centres, dtype):
-    """The matrix whose product with a row and its 1 is ||x - c||^2 - ||x||^2: (..., D) -> (..., D + 1)."""
-    norms = np.square(centres).sum(axis=-1, keepdims=True)
-    return np.concatenate([-2 * centres, norms], axis=-1).astype(dtype)
-
-
 def plus_plus(rows, uniform):
     """Greedy k-means++ of all restarts at once: random numbers (R, K, trials) in 0..1 -> centres (R, K, D).
 
@@ -226,66 +227,11 @@ def _draw(weights, uniform):
     return np.searchsorted(total, uniform * total[-1], side="right").clip(max=len(weights) - 1)
 
 
-def lloyd(rows, centres, threshold, max_iter):
-    """Lloyd's iteration of R restarts together, each until its centres' squared moves add up to `threshold` at most.
-
-    centres (R, K, D) -> centres, gain (R,) as in `means`, passes (R,).
-    """
-    centres, gain, steps = centres.copy(), np.zeros(len(centres)), np.zeros(len(centres), int)
-    active = np.arange(len(centres))
-    for _ in range(max_iter):
-        moved, gain[active] = means(rows, centres[active])
-        moves = np.square(moved - centres[active]).sum(axis=(1, 2))
-        centres[active] = moved
-        steps[active] += 1
-        active = active[moves > threshold]
-        if len(active) == 0:
-            break
-    return centres, gain, steps
-
-
-def _best(n, centres, gain, steps, rows, stop):
+def _best(n, centres, gain, steps, rows, stop, bounded=False):
     """The n restarts that gain most, gone on with on these rows: as `lloyd`."""
     last = gain.argsort(kind="stable")[::-1][:n]
-    centres, gain, more = lloyd(rows, centres[last], **stop)
+    centres, gain, more = lloyd(rows, centres[last], **stop, bounded=bounded)
     return centres, gain, steps[last] + more
-
-
-def means(rows, centres, of=None):
-    """Means of the rows nearest to each centre, of R restarts in one pass: (R, K, D) -> means, gain (R,).
-
-    gain: sum of n_k ||mean_k||^2, by which the inertia is less than the sum of all rows' squares. of: other rows, with
-    as many, whose means are wanted. An empty cluster takes the row that is farthest from its centre, as scikit-learn's.
-    """
-    R, K, _ = centres.shape
-    of = rows if of is None else of
-    product = scores(centres, rows.X.dtype).reshape(R * K, -1)
-    totals = np.zeros((R * K, of.width))
-    for some, x in rows.chunks(R * K):
-        near = (product @ x.T).reshape(R, K, -1)
-        first = np.equal(near, near.min(axis=1, keepdims=True)).astype(x.dtype)
-        if first.sum() > R * len(x):  # a tie: the first centre of them has the row
-            first = np.equal(near.argmin(axis=1)[:, None], np.arange(K)[:, None]).astype(x.dtype)
-        totals += first.reshape(R * K, -1) @ (x if of is rows else of.take(some))
-    totals = totals.reshape(R, K, -1)
-    for r in np.flatnonzero((totals[..., -1] == 0).any(axis=1)):
-        _relocate(rows, of, centres[r], totals[r])
-    sums, counts = totals[..., :-1], totals[..., -1:].clip(min=1)
-    return sums / counts, (np.square(sums) / counts).sum(axis=(1, 2))
-
-
-def _relocate(rows, of, centres, totals):
-    """Each centre without rows takes the row that is farthest from its own centre: totals (K, width) are changed."""
-    empty = np.flatnonzero(totals[:, -1] == 0)
-    label, distance = np.empty(len(rows.X), int), rows.squares()
-    for some, x in rows.chunks(len(centres)):
-        near = scores(centres, x.dtype) @ x.T
-        label[some] = near.argmin(axis=0)
-        distance[some] += near.min(axis=0)
-    for k, i in zip(empty, distance.argsort(kind="stable")[::-1], strict=False):
-        row = of.take(np.array([i]))[0]
-        totals[label[i]] -= row
-        totals[k] += row
 
 
 def nearest(X, centres):

@@ -30,9 +30,10 @@ and prototypes are a tenth of the multiplications of the pass, and no explanatio
 prototype does without them. Medians and quartiles over rounds in which the pass and all explanations take turns."""),
     "fit": ("Clustering: ten restarts", """
 Rows of eq. 8 of {pictures} drawn birds of one species (B234 of a ResNet34: {pictures} x 784 rows, 896 wide), into
-{clusters} clusters. Ours has one thread, scikit-learn one or all, whichever suits it; medians over seeds, in turns.
-*All distances at once* holds the differences of all rows and centres in one array, as published code often does: one
-start was timed, and its seconds taken tenfold. Inertia is against scikit-learn's. {faiss}"""),
+{clusters} clusters. Ours has one thread, scikit-learn and faiss one or all, whichever suits them; medians over seeds,
+in turns. faiss starts from random rows and makes as many iterations as our best restart. *All distances at once* holds
+the differences of all rows and centres in one array, as published code often does: one start was timed, and its seconds
+taken tenfold. Inertia is against scikit-learn's."""),
     "limits": ("How near to the machine's limits", """
 Rows a second, and the share that they would take of the bandwidth, were each read once from memory, and of the
 arithmetic, were each distance worked out in full width. Explaining is B234 with the most prototypes, batch 16; above
@@ -48,7 +49,6 @@ In a new process; medians."""),
     "jobs": ("A run by its jobs, seconds", """
 From the report of the run that lay in figures/run/."""),
 }
-NO_FAISS = "faiss was not installed here; `pip install faiss-cpu` beside the locked packages adds it."
 WORDS = {"pictures": clustering.PICTURES, "clusters": clustering.PER_CLASS, "per_class": memory.PER_CLASS,
          "size": memory.SIZE, "steps": others.methods.IG_STEPS, "masks": others.methods.RISE_MASKS}
 
@@ -99,8 +99,7 @@ def text(record: Mapping) -> str:
     lines = [*_filled(HEAD.format(**words, seconds=settings["seconds"])), ""]
     for name, (title, told) in SECTIONS.items():
         if numbers.get(name):
-            told = told.format(**WORDS, faiss="" if "faiss" in numbers[name] else NO_FAISS)
-            lines += [f"## {title}", "", *_filled(told), "", *grid(TABLES[name](numbers[name]))]
+            lines += [f"## {title}", "", *_filled(told.format(**WORDS)), "", *grid(TABLES[name](numbers[name]))]
     return "\n".join(lines).rstrip() + "\n"
 
 
