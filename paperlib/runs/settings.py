@@ -55,9 +55,6 @@ class Settings:
         if not isinstance(self.normalisation, str) or self.normalisation not in data.NORMALISATIONS:
             raise ValueError(f"normalisation is {self.normalisation!r}; use one of {', '.join(data.NORMALISATIONS)}.")
 
-    def __reduce__(self):
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # not what it has looked at
-
     @property
     def k(self) -> int:
         """K/C, the number of prototypes per class."""
