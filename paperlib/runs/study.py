@@ -42,7 +42,7 @@ class Study(Settings):
     STAGES = STAGES  # of a headless run: see `stages`
 
     def __reduce__(self):  # without the pictures and networks that it has looked at
-        make = _same if self.dataset in data.EMBEDDED else Study
+        make = _same if self.dataset in data.EMBEDDED and not self.choosing else Study  # whose pictures are copies
         return make, tuple(getattr(self, field.name) for field in fields(self))
 
     @cached_property
