@@ -54,7 +54,7 @@ from paperlib.comparison.pairs import counterparts
 from paperlib.concepts import ConceptExplainer
 from paperlib.datasets.pictures import PictureFiles
 from paperlib.networks import architectures
-from paperlib.runs import costs
+from paperlib.runs import costs, shards
 from paperlib.runs.study import n_runs, open_studies, ready
 
 # %%
@@ -279,19 +279,17 @@ def on_workers(n, address):
     return perf_counter() - start, found[-1]
 
 # %%
-from distributed import LocalCluster
-
 workers = {}
 for n in scaling_workers:
-    with LocalCluster(n, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster:
-        workers[n] = on_workers(n, cluster.scheduler_address)
+    with shards.workers(n) as address:
+        workers[n] = on_workers(n, address)
 alone = study.explainer(**fewest).prototypes_
 apart = {n: float((one.prototypes_ - alone).abs().max()) for n, (_, one) in workers.items()}
 pd.DataFrame({n: {"seconds": f"{took:.1f}", "largest difference": f"{apart[n]:.1g}"}
               for n, (took, _) in workers.items()}).T.rename_axis("workers")
 
 # %% [markdown]
-# Here two workers took as long as one: so small a fit does not show what they gain. The prototypes are those that this
+# So small a fit, beside other programs, need not show what a second worker gains. The prototypes are those that this
 # notebook fitted by itself, to the last bit. They depend on a class's pictures and its seed, and not on who fits it,
 # nor on how many do.
 #

@@ -83,7 +83,8 @@ def part_order(att: torch.Tensor, labels: torch.Tensor, falls: torch.Tensor) -> 
     parts and correlates likewise.
     """
     n, parts = falls.shape
-    sums = att.new_zeros(n, parts + 1, dtype=torch.double).scatter_add_(1, labels.flatten(1), att.flatten(1).double())
+    sums = att.new_zeros(n, parts + 1, dtype=torch.double)
+    sums.scatter_add_(1, labels.flatten(1).long(), att.flatten(1).double())
     found = []
     for e, f in zip(sums[:, 1:].numpy(), falls.numpy(), strict=True):
         seen = ~np.isnan(f)

@@ -115,7 +115,7 @@ def part_labels(study, index) -> torch.Tensor:
         raise ValueError(f"{study.data.title} has no masks or boxes: take the birds or CUB-200.")
     test, index = study.data.test, torch.as_tensor(index)
     if test.masks is not None:
-        return test.masks[index].long()
+        return test.masks[index]
     side = torch.arange(test.size) + 0.5
     x1, y1, w, h = test.boxes[index].T[:, :, None, None]
     inside = (side >= x1) & (side < x1 + w) & (side[:, None] >= y1) & (side[:, None] < y1 + h)

@@ -26,6 +26,7 @@ def keep(figure: Figure | None, name: str, numbers: dict, study, out: str = "") 
         with files.written_whole(stem.with_suffix(".png")) as temporary:
             # No creation date: the same figure is the same file.
             figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+        figure.set_layout_engine("none")  # what is shown in the notebook stands as it was saved, and is sooner there
     record = {"numbers": numbers, "settings": settings, "versions": files.versions()}
     with files.written_whole(stem.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(record, indent=1, default=_plain) + "\n")

@@ -9,22 +9,15 @@ import argparse
 import sys
 import textwrap
 import time
-import warnings
-from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
+from operator import call
 from pathlib import Path
 
-from paperlib.runs import notebooks, parameters, upkeep
+from paperlib.runs import parameters, plans, upkeep
 from paperlib.runs.notebooks import Result
 from paperlib.runs.parameters import NOTEBOOKS, UsageError
-from paperlib.runs.summary import Teller, failed, ledger, table
-
-MOST_RUNS = 1000
-# About how long notebooks take that take long, so that none of them is begun last; others take 20 seconds.
-SECONDS = {"03": 50.0, "05": 40.0, "06": 130.0, "07": 60.0, "08": 100.0, "09": 90.0, "10": 180.0}
-PREDICTED = "04"  # the notebook whose classes and networks the table of predictions shows
+from paperlib.runs.summary import Teller, failed, table
 
 
 def main(argv: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
@@ -119,52 +112,31 @@ def _listed(folder: Path) -> str:
 # reproduce
 
 
-@dataclass
-class Plan:
-    """A notebook that was asked for: its text, its parameters, the studies and runs that it shows, its fingerprint.
-
-    executed: the folder of its executed copy; those of beyond/ lie in a beyond/ there, so that links hold.
-    """
-
-    name: str
-    text: str
-    given: dict
-    studies: list
-    runs: list
-    executed: Path
-    mark: str = ""
-
-
 def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
     """Run the notebooks; prints a line for each job that is done, and at the end their main numbers."""
     start, shares, out = time.perf_counter(), _shares(options, folder), _folder_for(options.out)
     from paperlib.runs import jobs, kernels
 
-    if not options.scheduler:
-        kernels.start(options.threads)
-    plans, at_a_time = _plans(shares, folder, out), jobs.how_many(options.jobs)
-    studies = list(dict.fromkeys(study for plan in plans for study in plan.studies))
-    lacks = dict.fromkeys(sentence for study in studies for sentence in study.problems())
-    if lacks:
-        return _say("\n".join(f"error: {sentence}" for sentence in lacks), 1)
-    kept = _kept(plans, options.again)
-    todo = [plan for plan in plans if plan.name not in kept]
-    graph = jobs.graph([*map(_job, todo), *_predictions(todo, out)])
-    teller, done = Teller(len(graph)), {}
-    for name in kept:
+    forks = not options.scheduler and kernels.start(options.threads)
+    aside = kernels.aside if forks else call  # PyTorch and pictures take this process no memory while jobs run
+    asked = aside(partial(plans.asked, shares, folder, out, options.again, options.jobs))
+    if asked.lacks:
+        return _say("\n".join(f"error: {sentence}" for sentence in asked.lacks), 1)
+    teller, done = Teller(len(asked.graph)), {}
+    for name in asked.kept:
         print(f"{name}: finished before, kept")
-    with closing(jobs.run(graph, at_a_time, options.threads, options.scheduler, teller.share)) as run:
+    with closing(jobs.run(asked.graph, asked.at_a_time, options.threads, options.scheduler, teller.share)) as run:
         for each in run:
             done[each.name] = each
             teller.job(each)
-    results = [kept.get(plan.name) or _result(done[plan.name]) for plan in plans]
+    results = [asked.kept.get(name) or _result(done[name]) for name in asked.names]
     seconds, fine = time.perf_counter() - start, not any(failed(each) for each in done.values())
-    others = [each for name, each in done.items() if name not in {plan.name for plan in todo}]
+    others = [each for name, each in done.items() if name not in asked.names]
     print("", table(results, others, seconds, teller.memory), "",
           f"figures: {out}", f"executed notebooks: {out / 'executed'} (.ipynb and .html)", sep="\n")
     if fine:
         each = {**{job.title: job.seconds for job in others}, **{result.name: result.seconds for result in results}}
-        _report(plans, out, {**each, "this call": seconds})
+        print(aside(partial(asked.report, {**each, "this call": seconds})))
     return int(not fine)
 
 
@@ -193,88 +165,8 @@ def _shares(options: argparse.Namespace, folder: Path) -> dict[Path, dict]:
     return {path: shares[name] for name, path in parameters.select(options.only, folder, options.all).items()}
 
 
-def _plans(shares: dict[Path, dict], folder: Path, out: Path) -> list[Plan]:
-    """What was asked for, and the studies that it comes to: nothing is computed yet. Raises UsageError."""
-    known: dict = {}
-    try:
-        return [_plan(path, {**share, "out": str(out)}, out / "executed" / path.parent.relative_to(folder), known)
-                for path, share in shares.items()]
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(_sentence(error)) from error
-
-
-def _plan(path: Path, share: dict, executed: Path, known: dict) -> Plan:
-    """One notebook's plan. known: studies that other notebooks show too, which are taken rather than made again."""
-    from paperlib.runs.study import n_runs, open_studies
-
-    text, studies, runs = path.read_text(), [], []
-    takes = parameters.declared(text)
-    given, whole = {key: value for key, value in share.items() if key in takes}, {**takes, **share}
-    if "dataset" in takes:
-        studies, n = [known.setdefault(study, study) for study in open_studies(whole)], n_runs(whole)
-        if n > MOST_RUNS:
-            raise UsageError(f"runs is {n}; give at most {MOST_RUNS}.")
-        runs = [known.setdefault(run, run) for study in studies for run in study.runs(n)]
-    return Plan(path.stem, text, given, studies, runs, executed)
-
-
-def _kept(plans: Iterable[Plan], again: bool) -> dict[str, Result]:
-    """The notebooks that finished before with the same fingerprint; `again`: none. Each plan is given its own."""
-    from paperlib.runs.settings import resolved
-
-    for plan in plans:
-        values = resolved({**parameters.declared(plan.text), **plan.given}) if plan.studies else {}
-        plan.mark = notebooks.fingerprint(plan.text, plan.given, values,
-                                          [study.data.fingerprint for study in plan.studies], plan.executed)
-        if again:
-            (plan.executed / f"{plan.name}.json").unlink(missing_ok=True)
-    found = {plan.name: notebooks.finished(plan.name, plan.mark, plan.executed) for plan in plans}
-    return {name: result for name, result in found.items() if result}
-
-
-def _job(plan: Plan):
-    """A notebook's job, and the stages of studies that it shows."""
-    from paperlib.runs import shares
-    from paperlib.runs.jobs import Job
-
-    work = partial(notebooks.run_one, plan.name, plan.text, plan.given, plan.mark, plan.executed)
-    shown = notebooks.shows(plan.text, plan.studies, plan.runs)
-    shown += shares.of(plan.studies, parameters.declared(plan.text) | plan.given)
-    return Job(plan.name, plan.name, (), SECONDS.get(plan.name[:2], 20.0), work), shown
-
-
-def _predictions(plans: Iterable[Plan], out: Path) -> list:
-    """The job of predictions_folder.csv, where a folder of one's own is looked at."""
-    from paperlib.runs.jobs import Job
-
-    own = [study for plan in plans if plan.name.startswith(PREDICTED) for study in plan.studies
-           if study.dataset == "folder"]
-    return [(Job("predictions", "predictions by file name", (), 5.0, partial(_write_predictions, study, out)),
-             [(study, "prototypes"), (study, "kmex")]) for study in own[:1]]
-
-
-def _write_predictions(study, out: Path) -> None:
-    from paperlib.datasets import files
-
-    with files.written_whole(out / f"predictions_{study.dataset}.csv") as temporary:
-        study.predictions_table().to_csv(temporary, index=False)
-
-
 def _result(done) -> Result:
     return Result(done.name, "failed", done.seconds, error=done.error) if done.error else done.result
-
-
-def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> None:
-    """Writes the report; prints the claims as this run bears them out, and its numbers beside the published run's."""
-    from paperlib.runs import report
-
-    with warnings.catch_warnings(action="ignore"):  # the jobs have said what is wrong with a network
-        networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
-    tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
-              for study in plan.studies}
-    run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
-    path = report.write(out, tables, seconds, run)
-    print("", ledger(run), f"all claims, and the paper's numbers beside these: {path} (and .html, .json)", sep="\n")
 
 
 def networks(options: argparse.Namespace) -> int:

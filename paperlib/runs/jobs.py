@@ -25,6 +25,7 @@ from zlib import crc32
 
 from paperlib import progress
 from paperlib.runs import kernels
+from paperlib.runs.parameters import NOTEBOOKS
 
 MOST_JOBS = 4  # each holds a network, a data set and PyTorch: a gigabyte or more
 PATIENCE = 20  # seconds to wait for a scheduler's answer
@@ -122,8 +123,7 @@ def _stage(found: dict[str, Job], study, stage: str, computed: Callable) -> tupl
     if name not in found:
         needs = tuple(need for other, each in study.needs(stage) for need in _stage(found, other, each, computed))
         title = f"{study.dataset}, seed {study.seed}, {stage}"
-        # A clean copy: a study that has looked at its data would carry all of it to the worker.
-        found[name] = Job(name, title, needs, study.cost(stage), partial(replace(study).compute, stage),
+        found[name] = Job(name, title, needs, study.cost(stage), partial(study.compute, stage),
                           tuple(f"{each}-{mark}" for each in AFTER.get(stage, ())))
     return (name,)
 
@@ -211,7 +211,9 @@ def _on_a_worker(job: Job, threads: int, cache: str, topic: str, attempts: str, 
         if before == ATTEMPTS:
             return Done(job.name, job.title, error=DIED)
         worker.log_event(topic, (job.name, 0.0))
-        return do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
+        done = do(job, needed, lambda share: worker.log_event(topic, (job.name, share)))
+    kernels.tidy()  # a notebook's worker waits beside its kernel
+    return done
 
 
 @contextmanager
@@ -243,12 +245,8 @@ def do(job: Job, needed: Iterable[Done] = (), heard: Callable[[float], None] = l
 
 
 def cache_folder() -> str:
-    """The cache's folder, for processes that start elsewhere."""
-    if named := os.environ.get("PAPERLIB_CACHE"):  # to import the store is to import torch
-        return str(Path(named).resolve())
-    from paperlib.runs import store
-
-    return str(store.folder().resolve())
+    """The cache's folder, for processes that start elsewhere: `store.folder()`, which imports torch."""
+    return str(Path(os.environ.get("PAPERLIB_CACHE") or NOTEBOOKS.parent / "data" / "cache").resolve())
 
 
 @contextmanager

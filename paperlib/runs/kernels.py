@@ -5,14 +5,18 @@ process and each kernel starts by itself and imports for itself.
 """
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import forkserver
 
 from jupyter_client import AsyncKernelManager
@@ -22,13 +26,72 @@ FORKS = sys.platform == "linux" and sys.version_info < (3, 14)  # whose server a
 READY = "paperlib.runs.ready"  # the module that imports what they need
 
 
-def start(threads: int) -> None:
-    """Start the process that others are forked from, where they are. It imports while this one goes on."""
+def start(threads: int) -> bool:
+    """Start the process that others are forked from. It imports while this one goes on. False: here, none are."""
     if FORKS:
         # Matplotlib reads the name of its backend once, when it is imported.
         with environment(MPLBACKEND="module://matplotlib_inline.backend_inline", **numbers(threads)), ignoring_ctrl_c():
             forkserver.set_forkserver_preload([READY])
             forkserver.ensure_running()
+    return FORKS
+
+
+def aside(work: Callable) -> object:
+    """What `work()` gives, or raises, in a fork that ends with it: so this process need not import what it takes.
+
+    `start` comes first. Raises RuntimeError where the fork dies.
+    """
+    sys.stdout.flush()
+    here, there = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("forkserver").Process(target=_answer, args=(there, work, dict(os.environ)))
+    process.start()
+    there.close()
+    try:
+        answer, error = here.recv()
+    except EOFError:
+        raise RuntimeError("A process died, as it does when memory runs out.") from None
+    except BaseException:
+        process.kill()  # Ctrl-C is not for it
+        raise
+    finally:
+        process.join()
+    if error:
+        raise error
+    return answer
+
+
+def _answer(pipe, work: Callable, environment: dict[str, str]) -> None:
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is stopped would leave behind
+    os.environ.update(environment)
+    try:
+        answer = work(), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the other process's
+        answer = None, error
+    sys.stdout.flush()
+    pipe.send(answer)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A function in a form that a process can pass on without importing what the function takes."""
+
+    pickled: bytes
+
+    @classmethod
+    def of(cls, function: Callable) -> Packed:
+        return cls(pickle.dumps(function))
+
+    def __call__(self, *arguments) -> object:
+        return pickle.loads(self.pickled)(*arguments)
+
+
+def tidy() -> None:
+    """Give freed memory back to the system: glibc would keep it for as long as the process lives."""
+    gc.collect()
+    if FORKS and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def numbers(threads: int) -> dict[str, str]:
@@ -61,13 +124,17 @@ def ignoring_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def manager() -> type[AsyncKernelManager]:
-    """The class of a notebook's kernel manager: of forked kernels in a process of our own that was forked itself."""
+def forked() -> bool:
+    """True in a process of our own that was forked itself; from here on, its forks come from where it came from."""
     if not FORKS or not multiprocessing.parent_process() or multiprocessing.current_process().daemon:
-        return AsyncKernelManager
-    # Forks come from the process that this one was forked from: by itself it would start another, which is not ready.
-    forkserver._forkserver.ensure_running = lambda: None
-    return ForkedKernel
+        return False
+    forkserver._forkserver.ensure_running = lambda: None  # by itself it would start another, which is not ready
+    return True
+
+
+def manager() -> type[AsyncKernelManager]:
+    """The class of a notebook's kernel manager."""
+    return ForkedKernel if forked() else AsyncKernelManager
 
 
 class ForkedKernel(AsyncKernelManager):

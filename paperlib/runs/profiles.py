@@ -1,13 +1,13 @@
-"""Profiles: named settings, a YAML file each, in notebooks/profiles."""
+"""Profiles: named settings, a YAML file each, in notebooks/profiles. Light to import, as `parameters`."""
 from __future__ import annotations
 
 from pathlib import Path
 
 import yaml
 
-from paperlib.datasets.files import REPOSITORY
+from paperlib.runs.parameters import NOTEBOOKS
 
-PROFILES = REPOSITORY / "notebooks" / "profiles"
+PROFILES = NOTEBOOKS / "profiles"
 
 
 def read(name: str, folder: Path = PROFILES) -> dict:

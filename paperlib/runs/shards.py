@@ -11,8 +11,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 
@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from paperlib.concepts import ConceptExplainer
 from paperlib.datasets.downloads import DataError
 from paperlib.datasets.pictures import PictureFiles, Pictures
-from paperlib.runs import explanations, jobs, results, store
+from paperlib.runs import explanations, jobs, kernels, results, store
 from paperlib.runs.settings import Settings
 
 WAIT = 120  # seconds for workers to come: from a shared disk they import for long
@@ -63,6 +63,19 @@ def explainers(study: Settings, choices: Sequence[Mapping], scheduler: str) -> l
     return found
 
 
+@contextmanager
+def workers(n: int) -> Iterator[str]:
+    """The address of a scheduler of this process's own, with n processes of one thread, forked where that can be."""
+    import dask
+    from distributed import LocalCluster
+
+    if not kernels.forked():
+        kernels.start(1)
+    with (dask.config.set(jobs.SETTINGS),
+          LocalCluster(n_workers=n, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster):
+        yield cluster.scheduler_address
+
+
 def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_class: Callable,
               members: Sequence[np.ndarray]) -> Iterator[tuple[int, list]]:
     """The engine of `fit_together` that has the classes fitted by workers, the largest first.
@@ -74,7 +87,7 @@ def _by_class(client, study: Settings, keys: list[dict], done: list[dict], fit_c
     done += key.values()
     kept = [c for c in key if store.has("shard", key[c])]
     left, at_work, heard = deque(sorted(set(key) - set(kept), key=lambda c: -len(members[c]))), {}, SimpleQueue()
-    asked = Asked(replace(study), code(), _listing(study.data.train), study.checkpoint.manifest["sha256"],
+    asked = Asked(study, code(), _listing(study.data.train), study.checkpoint.manifest["sha256"],
                   jobs.cache_folder())
     state = {name: tensor.cpu() for name, tensor in study.trained.model.state_dict().items()}
     # hash=False: under a name of its own, for the same network of a call before may be on its way out.

@@ -41,9 +41,6 @@ class Share:
         """That of the network: the contest has a share for each of several."""
         return self.study.seed + self.number * (self.what == "contest")
 
-    def __reduce__(self):
-        return Share, (replace(self.study), self.what, self.number, self.given)  # without the pictures it has looked at
-
     def needs(self, stage: str) -> list[tuple[Settings, str]]:
         """The stages of the study that come first."""
         return [(self.study, each) for each in NEEDS.get(stage, ("network",))]

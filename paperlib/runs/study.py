@@ -41,6 +41,10 @@ class Study(Settings):
 
     STAGES = STAGES  # of a headless run: see `stages`
 
+    def __reduce__(self):  # without the pictures and networks that it has looked at
+        make = _same if self.dataset in data.EMBEDDED and not self.choosing else Study  # whose pictures are copies
+        return make, tuple(getattr(self, field.name) for field in fields(self))
+
     @cached_property
     def data(self) -> data.Dataset:
         load = _embedded if self.dataset in data.EMBEDDED else _loaded  # files of one's own may change meanwhile
@@ -252,6 +256,12 @@ class Study(Settings):
 def _loaded(dataset, root, size, normalisation, train_per_class, test_per_class, allow_subset) -> data.Dataset:
     return data.load(dataset, root, size, normalisation, train_per_class, test_per_class, allow_subset=allow_subset,
                      kept=store.kept, cache=store.folder())
+
+
+@lru_cache(maxsize=4)
+def _same(*settings) -> Study:
+    """One study for all jobs of a process that ask for it: what it has looked at, it need not look at again."""
+    return Study(*settings)
 
 
 _embedded = lru_cache(maxsize=2)(_loaded)  # studies that differ in their seed have the same pictures: 400 MB of birds

@@ -51,8 +51,10 @@ def test_settings_are_those_of_a_study():
     assert parameters.settings() == {**{field.name: field.default for field in fields(Study)}, "runs": 1}
 
 
-def test_all_that_the_help_lists_is_imported_without_torch():
-    code = "import sys, paperlib.runs.command as c; c.parser().format_help(); print('torch' in sys.modules)"
+def test_the_command_itself_imports_no_torch():
+    code = ("import sys, paperlib.runs.command as c; c.parser().format_help(); import paperlib.runs.jobs as jobs; "
+            "c._shares(c.parser().parse_args(['reproduce', '--set', 'epochs=3']), c.NOTEBOOKS); jobs.cache_folder(); "
+            "print('torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n"
 
