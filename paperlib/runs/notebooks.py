@@ -62,7 +62,7 @@ def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Colle
 
     code = [path.read_bytes() for path in sorted(Path(paperlib.__file__).parent.rglob("*.py"))]
     code += [(NOTEBOOKS / "claims.yaml").read_bytes()]  # which a notebook opens and closes with
-    code += [card.read_bytes() for card in sorted(shipped.folder().glob("*.json"))]  # which networks there are
+    code += [card.read_bytes() for card in sorted(shipped.folder().glob(shipped.CARDS))]  # which networks there are
     texts = [value for value in values.values() if isinstance(value, str)]
     named = [Path(path).expanduser() for value in texts for path in (value, value.rsplit(":", 1)[0])]
     sums = [files.sha256(path) for path in named if path.is_file()]

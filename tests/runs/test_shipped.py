@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from paperlib.comparison.scores import part_match
 from paperlib.datasets import files
 from paperlib.networks import training
 from paperlib.runs import command, jobs, results, retrain, shipped
@@ -18,6 +20,10 @@ TINY = Study(dataset="digits", backbone=f"{Path(__file__).parents[1] / 'small.py
              blocks="one,two,three,four", train_per_class=6, test_per_class=2, epochs=1, n_init=1,
              prototypes_per_class=2, protopnet_epochs=1)
 SHIPPED = files.REPOSITORY / "data" / "networks"
+sys.path.append(str(SHIPPED))
+
+import candidates  # noqa: E402
+
 CARDS = shipped.cards(SHIPPED)
 
 
@@ -205,3 +211,43 @@ def test_one_of_the_repository_is_loaded_and_as_accurate_as_its_card_says(traini
 def test_all_that_notebooks_show_are_there_and_on_the_page():
     assert set(CARDS) == set(retrain.networks())
     assert (SHIPPED / "README.md").read_text() == shipped.readme(SHIPPED)
+
+
+# Those that might have shipped
+
+def test_candidates_are_measured_on_training_pictures_alone_and_each_number_is_on_the_page(place, monkeypatch):
+    asked, small = [], Study(dataset="sparrows", size=96, train_per_class=5, test_per_class=1, epochs=1, n_init=1,
+                             prototypes_per_class=2, backbone=shipped.ZERO_PADDED)
+    monkeypatch.setattr(Study, "of_profile", lambda **settings: asked.append(settings) or replace(
+        small, seed=settings["seed"], choosing=settings["choosing"]))
+    monkeypatch.setattr(candidates, "NETWORKS", {"wide": 2, "deep": 1})
+    candidates.main(["--out", str(place / "candidates.json")])
+    assert [each["backbone"] for each in asked] == ["wide", "wide", "deep"] and all(each["choosing"] for each in asked)
+    found, study = json.loads((place / "candidates.json").read_text()), replace(small, choosing=True)
+    assert (found["trained on"], found["measured on"]) == (32, 8) == (len(study.data.train), len(study.data.test))
+    one = found["networks"]["deep"]
+    read = study.compare({"B34": {"depth": 2}})
+    assert one["seeds"]["0"]["accuracy"]["B34"] == read["B34"]["correct"].mean()
+    by_hand = [part_match(s, mask)["IoU"] for s, mask in zip(read["B34"]["map"], study.data.test.masks[:, ::2, ::2],
+                                                             strict=True)]
+    assert one["seeds"]["0"]["IoU"]["B34"] == pytest.approx(sum(by_hand) / 8)
+    assert found["networks"]["wide"]["forward"]["ratio"] == 1 and one["forward"]["ms"] > 0
+    rows = [line for line in shipped.readme(place).splitlines() if line.startswith(("| wide |", "| deep |"))]
+    assert [row[:10] for row in rows] == ["| wide | 0", "| wide | 1", "| deep | 0"]
+    wanted = (f"{100 * one['seeds']['0']['accuracy']['CNN']:.1f}", f"{one['seeds']['0']['IoU']['B34']:.3f}",
+              f"{one['parameters']:,}", f"{one['forward']['ratio']:.2f}")
+    assert all(f"| {each} |" in rows[2] for each in wanted)
+
+
+def test_the_candidates_of_the_repository_had_the_recipe_of_what_ships():
+    found, study = json.loads((SHIPPED / "candidates.json").read_text()), Study.of_profile(dataset="birds")
+    card = CARDS["birds-choosing-cnn-0"]
+    assert {name: len(each["seeds"]) for name, each in found["networks"].items()} == candidates.NETWORKS
+    assert next(iter(found["networks"])) == study.backbone
+    assert found["recipe"] == card["inputs"]["recipe"] and found["trained on"] == card["training"]["pictures"]
+    assert (found["prototypes_per_class"], found["n_init"]) == (study.k, study.n_init)
+    kilobytes = (SHIPPED / "birds-choosing-cnn-0.safetensors").stat().st_size / 1000
+    assert found["networks"][study.backbone]["bytes"] / 1000 == pytest.approx(kilobytes, rel=0.02)
+    for each in found["networks"].values():  # what the page says of all of them
+        for got in (run["accuracy"] for run in each["seeds"].values()):
+            assert abs(got["B4"] - got["CNN"]) < 0.01 and got["B234, no factor"] - got["B234"] > 0.2
