@@ -23,6 +23,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
 FORKS = sys.platform == "linux" and sys.version_info < (3, 14)  # whose server asks for a password
+LEAVING = 10  # seconds that a fork has to end once it has answered
 READY = "paperlib.runs.ready"  # the module that imports what they need
 
 
@@ -54,6 +55,8 @@ def aside(work: Callable) -> object:
         process.kill()  # Ctrl-C is not for it
         raise
     finally:
+        process.join(LEAVING)
+        process.kill()  # if it waits for a process of its own
         process.join()
     if error:
         raise error

@@ -7,6 +7,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from paperlib.datasets import birds
@@ -293,3 +294,13 @@ GOLDEN = {224: "fd2f471f75a27b209a60278488639cc3", 64: "c3935945be76b0a8578a41be
 @pytest.mark.parametrize("size", GOLDEN)
 def test_pixels_are_those_of_every_other_machine(size):
     assert fingerprint(size) == GOLDEN[size]
+
+
+def test_processes_that_draw_end_with_the_drawing(monkeypatch):
+    monkeypatch.setattr(painting, "MANY", 1)
+    monkeypatch.setattr(painting, "cpu_count", lambda: 2)
+    before = set(psutil.Process().children(recursive=True))
+    images, *_ = birds.draw_set(1, size=64, species=2)
+    assert len(images) == 2
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [each for each in left if "LokyProcess" in " ".join(each.cmdline())]

@@ -13,7 +13,7 @@ import torch
 from paperlib.comparison.scores import part_match
 from paperlib.datasets import files
 from paperlib.networks import training
-from paperlib.runs import command, jobs, results, retrain, shipped
+from paperlib.runs import command, jobs, kernels, results, retrain, shipped
 from paperlib.runs.study import Study
 
 TINY = Study(dataset="digits", backbone=f"{Path(__file__).parents[1] / 'small.py'}:tiny", classifier="fc",
@@ -99,6 +99,7 @@ def test_training_in_place_of_loading_is_asked_for_and_is_no_part_of_what_is_tra
 
 def test_the_command_line_asks_for_training(tmp_path, monkeypatch):
     asked = []
+    monkeypatch.setattr(kernels, "FORKS", False)  # a fork would not tell what it was asked
     monkeypatch.setattr(Study, "problems", lambda study: asked.append(study.train_anew) or ["enough"])
     for option in (["--train"], []):
         assert command.main(["reproduce", *option, "--only", "00", "--out", str(tmp_path)]) == 1

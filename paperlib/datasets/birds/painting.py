@@ -4,6 +4,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from paperlib.datasets.birds.scenes import BACKGROUNDS, between, ground, perch_of, posed, scene_of, to_picture, words_of
 from paperlib.datasets.birds.shapes import FEET, FINE, LAYERS, shapes_of
@@ -180,6 +181,8 @@ def draw_set(per_class: int, seed: int = 0, size: int = 224, species: int | None
     drawn = Parallel(n_jobs=processes, return_as="generator")(work)
     images, masks, backgrounds = zip(*Bar(drawn, "drawing birds", total=species, show=progress, unit="species"),
                                      strict=True)
+    if processes > 1:  # they would wait for more, with their memory, and a process that ends waits for them
+        get_reusable_executor().shutdown()
     labels = np.repeat(np.arange(species, dtype=np.int64), per_class)
     return np.concatenate(images), np.concatenate(masks), labels, np.concatenate(backgrounds)
 
