@@ -252,8 +252,8 @@ slopes = {title: float(np.polyfit(np.log(list(sweep)), np.log([took[size] for si
 pd.DataFrame(check).T.round(2).rename(lambda size: size.replace(" 1 classes", " 1 class"))
 
 # %% [markdown]
-# The model is low at every point: four rates do not know what comes once for each class, nor how many passes k-means
-# takes in a class of another size. Read it as an estimate from below.
+# The model is low at most points, for four rates do not know what comes once for each class, and high for the class
+# with the most pictures. Read it as an estimate that may err by a third.
 #
 # ## More workers
 #
@@ -289,9 +289,8 @@ pd.DataFrame({n: {"seconds": f"{took:.1f}", "largest difference": f"{apart[n]:.1
               for n, (took, _) in workers.items()}).T.rename_axis("workers")
 
 # %% [markdown]
-# So small a fit, beside other programs, need not show what a second worker gains. The prototypes are those that this
-# notebook fitted by itself, to the last bit. They depend on a class's pictures and its seed, and not on who fits it,
-# nor on how many do.
+# Two workers need less time than one, and more than half of it. The prototypes are those that this notebook fitted by
+# itself, to the last bit. They depend on a class's pictures and its seed, and not on who fits it, nor on how many do.
 #
 # ## What a laptop can do, and what a cluster must
 #
@@ -358,7 +357,7 @@ print("ImageNet on 1 / 8 / 64 / 1000 workers, hours:",
 # - Fewer pictures are a way out for B4's accuracy. For B234's, with eq. 8's factor, that is not shown, and the maps
 #   change: other pictures make other concepts.
 # - The cost of a fit grows in proportion to classes, and more slowly with pictures and prototypes. Four rates from a
-#   few pictures tell roughly, from below, what a whole data set takes.
+#   few pictures tell roughly what a whole data set takes.
 # - k-means runs class by class, so that memory is one class's rows, and workers share classes and send prototypes back:
 #   the same ones, to the last bit.
 # - Large data sets take hours or machines; k-means does not rule them out.
