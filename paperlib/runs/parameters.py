@@ -13,9 +13,8 @@ from pathlib import Path
 
 import yaml
 
-import paperlib
+from paperlib.runs.profiles import NOTEBOOKS
 
-NOTEBOOKS = Path(paperlib.__file__).resolve().parents[1] / "notebooks"
 # Parameters that all notebooks have; any other is the notebook's own.
 COMMON = ("profile", "dataset", "data_root", "settings", "out")
 PATHS = ("data_root", "backbone", "weights")  # settings that may name a file or a folder

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from paperlib.runs.parameters import NOTEBOOKS
+import paperlib
 
+NOTEBOOKS = Path(paperlib.__file__).resolve().parents[1] / "notebooks"
 PROFILES = NOTEBOOKS / "profiles"
 
 
