@@ -24,7 +24,7 @@ from paperlib.runs.study import Study
 
 # How many seeds of each; the first is the one that ships.
 NETWORKS = {"resnet18_x0_25_replicate": 2, "resnet18_x0_25": 1, "resnet18_x0_5_replicate": 1,
-            "resnet34_x0_25_replicate": 1}
+            "resnet34_x0_25_replicate": 1, "resnet34_x0_5_replicate": 1}
 EXPLAINERS = {"B4": {"depth": 1}, "B34": {"depth": 2}, "B234": {"depth": 3},
               "B234, no factor": {"depth": 3, "block_weight": "none"}}
 BATCH, ROUNDS = 16, 9  # of the clock

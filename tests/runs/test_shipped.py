@@ -251,4 +251,4 @@ def test_the_candidates_of_the_repository_had_the_recipe_of_what_ships():
     assert found["networks"][study.backbone]["bytes"] / 1000 == pytest.approx(kilobytes, rel=0.02)
     for each in found["networks"].values():  # what the page says of all of them
         for got in (run["accuracy"] for run in each["seeds"].values()):
-            assert abs(got["B4"] - got["CNN"]) < 0.01 and got["B234, no factor"] - got["B234"] > 0.2
+            assert abs(got["B4"] - got["CNN"]) < 0.02 and got["B234, no factor"] - got["B234"] > 0.2
