@@ -139,9 +139,9 @@ a bird's parts with concepts of the predicted class (notebook 05; its standard e
 weights in 16 bits.
 
 A ResNet18 with half the channels did best; with a quarter it ships because it takes about a third of the time and a
-quarter of the room. In every row B4 stays within two points of its CNN, and the factor of eq. 8 costs B234 most. The first two rows
-differ in the seed alone, and at B234 as much as rows of other networks do: of padding and depth the table says little.
-The border's value was taken in place of zeros because those frame the maps (notebook 06).
+quarter of the room. In every row B4 stays within two points of its CNN, and the factor of eq. 8 costs B234 most. The
+first two rows differ in the seed alone, and at B234 as much as rows of other networks do: of padding and depth the
+table says little. The border's value was taken in place of zeros because those frame the maps (notebook 06).
 
 """
 
