@@ -15,7 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 
@@ -73,7 +73,8 @@ def _answer(pipe, work: Callable, environment: dict[str, str]) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the other process's
         answer = None, error
     sys.stdout.flush()
-    pipe.send(answer)
+    with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for it; what it computed is in the cache
+        pipe.send(answer)
 
 
 @dataclass(frozen=True)
