@@ -85,6 +85,14 @@ clean:  ## delete .venv, the tools' caches and build leftovers; data/ (with data
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
 	find paperlib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
+# What Python and UMAP compile at their first use, in a minute and again in each process that begins meanwhile.
+define COMPILE
+import numpy
+from paperlib.figures import project
+project(numpy.random.default_rng(0).random((64, 8)), numpy.zeros((2, 8)))
+endef
+export COMPILE
+
 # The stamp goes before the rest, so that half a .venv never passes for a whole one. pip fetches only uv, by its
 # hash; uv fetches the rest faster than pip would, each by its hash.
 $(LOCKED):
@@ -95,7 +103,7 @@ $(LOCKED):
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	.venv/bin/uv pip sync --python $(RUN) --require-hashes requirements.lock
-	@touch $@
+	@$(RUN) -c 'import paperlib.runs.ready' & $(RUN) -W ignore -c "$$COMPILE" && wait && touch $@
 
 $(INSTALLED): $(LOCKED)
 	@rm -f .venv/.installed-*

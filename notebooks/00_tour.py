@@ -70,7 +70,7 @@ figure = figures.sheet([train.pixels(i) for i in first], [names[c] for c in some
 # %%
 print(f"{study.data.title}: {len(names)} classes, {len(train)} training and {len(test)} test pictures, "
       f"{study.data.size} px.\nThe network ({study.network}) is right on "
-      f"{study.manifest['accuracy']['test']:.1%} of the test pictures.")
+      f"{study.accuracy():.1%} of the test pictures.")
 
 # %% [markdown]
 # ## The prediction

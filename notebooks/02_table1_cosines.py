@@ -47,7 +47,7 @@ opening("02")
 # %%
 for study in studies:
     Z, y = study.embeddings("train")
-    hits = ", ".join(f"{run.manifest['accuracy']['test']:.3f}" for run in study.runs(runs))
+    hits = ", ".join(f"{run.accuracy():.3f}" for run in study.runs(runs))
     print(f"{study.data.title}: {study.network}\n  Z is {Z.shape[0]} x {Z.shape[1]}, "
           f"C has {study.trained.C.shape[1]} columns\n  test accuracy of each run: {hits}")
 

@@ -7,10 +7,9 @@ from sklearn.metrics import euclidean_distances
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
-from threadpoolctl import threadpool_limits
 
 from paperlib.guards import as_array, check_count, count_different, refuse_test
-from paperlib.scaling.restarts import RestartKMeans
+from paperlib.scaling.restarts import RestartKMeans, threads
 
 
 def make_clusterer(clusterer=None, n_init: int = 10):
@@ -41,7 +40,7 @@ def class_prototypes(rows: np.ndarray, n: int, clusterer=None, random_state=0, l
         model.set_params(random_state=random_state)
     # One thread: k-means starts a team of threads many times over, which on small data costs more than it saves
     # (scikit-learn's on two cores: 11 times slower), and one thread gives the same bits whatever the number of cores.
-    with threadpool_limits(1):
+    with threads().limit(limits=1):
         model.fit(rows)
     centres = getattr(model, "cluster_centers_", None)
     if centres is None or np.shape(centres) != (n, rows.shape[1]):

@@ -63,7 +63,7 @@ print("Scores:", *(f"\n- {score}" for score in scored))
 
 # %%
 runs = study.runs(contest_networks or n_runs(globals()))
-accuracy = min(run.manifest["accuracy"]["test"] for run in runs)
+accuracy = min(run.accuracy() for run in runs)
 tasks = truth.tasks(runs, contest_pictures)
 todo, names = tasks[0], study.data.classes
 masks = {name: [getattr(t, name) for t in tasks] for name in ("object", "parts") if todo.object is not None}

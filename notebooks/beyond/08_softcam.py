@@ -46,7 +46,7 @@ from paperlib.runs.study import SOFTCAM_L1, open_studies, ready
 
 study = open_studies(globals())[-1]
 net, names, test = study.trained, study.data.classes, study.data.test
-print(f"{study.data.title}: {study.network}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+print(f"{study.data.title}: {study.network}, test accuracy {study.accuracy():.1%}")
 
 # %%
 opening("08")
@@ -123,7 +123,7 @@ choosing = study.for_choosing()
 validation = choosing.data.test
 x_validation = validation.batch(looked_at(validation, 100))
 print(f"{len(choosing.data.train)} training pictures, {len(validation)} for {validation.split}; "
-      f"accuracy there {choosing.manifest['accuracy']['test']:.1%}")
+      f"accuracy there {choosing.accuracy():.1%}")
 
 # %%
 GINI = "Gini of the class's map"
@@ -138,7 +138,7 @@ def reading(soft, accuracy):
 
 # %%
 penalties = [(l1, 0.0) for l1 in sweep_l1] + [(0.0, l2) for l2 in sweep_l2]
-before = reading(ready(SoftCAM(choosing.trained)), choosing.manifest["accuracy"]["test"])
+before = reading(ready(SoftCAM(choosing.trained)), choosing.accuracy())
 swept = {pair: reading(choosing.finetuned(*pair)[0], choosing.softcam_accuracy("test", *pair)) for pair in penalties}
 rows = {"taken over": before} | {f"L1 {l1:g}, L2 {l2:g}": row for (l1, l2), row in swept.items()}
 pd.DataFrame(rows).T.round(2).rename(columns={f"||A||_{p}": rf"$\|A\|_{p}$" for p in (1, 2)})

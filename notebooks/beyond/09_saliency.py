@@ -53,7 +53,7 @@ studies = open_studies(globals())
 study = ([s for s in studies if contest.has_truth(s)] or studies)[-1]  # the last one with true boxes, if one has
 print(f"{study.data.title}; true boxes are known: {contest.has_truth(study)}")
 net, names, test = study.trained, study.data.classes, study.data.test
-print(f"{study.network}, test accuracy {study.manifest['accuracy']['test']:.1%}")
+print(f"{study.network}, test accuracy {study.accuracy():.1%}")
 
 # %%
 opening("09")

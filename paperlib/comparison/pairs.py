@@ -15,6 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from paperlib.comparison.scores import interval
 from paperlib.guards import as_array
 
+MANY = 2**16  # kinds of cells of which each may have a counter
 LIMIT = 3  # errors: a difference of less cannot be seen
 
 def paired_difference(first, other) -> tuple[float, float]:
@@ -127,12 +128,13 @@ def map_agreement(s, other) -> np.ndarray:
 
 def _pairs(*maps):
     """Number of pairs of cells of one picture that share their concept in each of the maps (n, R) -> (n,)."""
-    key = np.broadcast_to(np.arange(len(maps[0]))[:, None], maps[0].shape)
+    key = 0
     for m in maps:
-        ids, place = np.unique(m, return_inverse=True)
-        key = np.unique(key * len(ids) + place.reshape(m.shape), return_inverse=True)[1].reshape(m.shape)
-    count, first = np.bincount(key.ravel()), np.unique(key, return_index=True)[1]
-    return np.bincount(first // maps[0].shape[1], count * (count - 1) / 2, minlength=len(maps[0]))
+        few = np.ptp(m) < MANY
+        ids = m.astype(np.int64) - m.min() if few else np.unique(m, return_inverse=True)[1].reshape(m.shape)
+        key = key * (ids.max() + 1) + ids
+    counts = [np.bincount(row) if key.max() < MANY else np.unique(row, return_counts=True)[1] for row in key]
+    return np.array([(count * (count - 1)).sum() / 2 for count in counts])
 
 
 def _maps(s, name):

@@ -67,7 +67,7 @@ def tasks(runs: Sequence, pictures: int = 0) -> list[Task]:
 
     Those that a network gets wrong are left out, unless one of them gets most of all test pictures wrong.
     """
-    right, few = min(run.manifest["accuracy"]["test"] for run in runs) > 0.5, per_class(runs[0], pictures, len(runs))
+    right, few = min(run.accuracy() for run in runs) > 0.5, per_class(runs[0], pictures, len(runs))
     return [task(run, few, ceil(pictures / len(runs)), right, skip=i * few) for i, run in enumerate(runs)]
 
 

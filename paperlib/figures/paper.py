@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -119,10 +120,21 @@ def project(Z: np.ndarray, *others: np.ndarray, seed: int = 0) -> list[np.ndarra
 
     Seeded runs repeat on one machine but not across machines: look at neighbourhoods, not at coordinates.
     """
-    import umap  # takes seconds, and only Figure 2 needs it
-
-    model = umap.UMAP(random_state=seed, n_jobs=1).fit(Z)
+    model = _umap().UMAP(random_state=seed, n_jobs=1).fit(Z)
     return [model.embedding_] + [model.transform(other) for other in others]
+
+
+def _umap():
+    """umap, which keeps what it compiles: by itself it would compile for 20 seconds in each process that fits a map."""
+    import umap  # takes seconds, and only Figure 2 needs it
+    from umap import layouts, umap_, utils
+
+    for module, name in ((utils, "fast_knn_indices"), (utils, "submatrix"), (umap_, "smooth_knn_dist"),
+                         (umap_, "compute_membership_strengths"), (umap_, "init_transform"),
+                         (layouts, "_nb_optimize_layout_euclidean_single_epoch")):
+        with suppress(AttributeError, RuntimeError):  # other versions name them otherwise; no folder can be written
+            getattr(module, name).enable_caching()
+    return umap
 
 
 MARKS = {"training picture": {"marker": "o", "alpha": 0.9, "s": 10},

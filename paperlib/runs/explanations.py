@@ -140,7 +140,7 @@ def comparison(study: Settings, choices: Mapping[str, Mapping], per_class: int) 
             for name, explainer in fitted.items()}
 
     def compute():
-        parts = [_compared(reading) for reading in readings(study.trained, pictures, fitted, BATCH // 2, shown=True)]
+        parts = [_compared(reading) for reading in readings(study.trained, pictures, fitted, BATCH, shown=True)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     key = inputs(study, "network", "seen", "train", "seed", pictures=content(pictures), explainers=told)
     tensors, y = store.kept("comparison", key, compute).tensors, pictures.labels.numpy()

@@ -14,6 +14,8 @@ import paperlib.comparison.saliency
 import paperlib.figures
 import paperlib.runs.report
 import paperlib.runs.study
+from paperlib.runs.kernels import hold
 
+hold()
 gc.freeze()  # what is shared stays shared: no fork looks through it for garbage
 atexit.register(gc.unfreeze)  # or triton, which torch imports, says at the end that all of it has leaked

@@ -23,7 +23,7 @@ from paperlib.networks.softcam import SoftCAM, finetune
 from paperlib.runs import shipped, store
 from paperlib.runs.settings import Settings
 
-BATCH = 64  # pictures that a network looks at together
+BATCH = 16  # pictures that a network looks at together: with more, their features leave the processor's cache
 
 
 # What a result depends on
@@ -140,7 +140,7 @@ def embeddings(study: Settings, split: str, Z: torch.Tensor | None = None) -> np
     pictures = study.splits[split]
 
     def compute():
-        chunks = torch.arange(len(pictures)).split(2 * BATCH)
+        chunks = torch.arange(len(pictures)).split(BATCH)
         return {"Z": torch.cat([study.trained.embed(pictures.batch(i)).cpu() for i in chunks]) if Z is None else Z}
     key = inputs(study, "network", "seen", pictures=content(pictures))
     return guards.marked(store.kept("embeddings", key, compute).tensors["Z"].numpy(), pictures.split)
@@ -197,7 +197,7 @@ def protopnet_reading(study: Settings, split: str) -> tuple[np.ndarray, torch.Te
     pictures = study.splits[split]
 
     def compute():
-        chunks = torch.arange(len(pictures)).split(2 * BATCH)
+        chunks = torch.arange(len(pictures)).split(BATCH)
         Z, predicted = zip(*(study.protopnet.read(pictures.batch(i)) for i in chunks), strict=True)
         return {"Z": torch.cat(Z).cpu(), "predicted": torch.cat(predicted).cpu()}
     key = inputs(study, "protopnet", pictures=content(pictures), size=study.data.size,

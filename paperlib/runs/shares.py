@@ -17,7 +17,7 @@ from paperlib.runs.settings import Settings, n_runs
 HALVES = 2  # jobs that the options of notebook 06 are fitted in
 SECONDS = {"free": 30.0, "half": 12.0, "options": 60.0, "depths": 30.0, "contest": 90.0,
            "sweep": 14.0}  # about, at the size of the quick profile
-NEEDS = {"contest": ("prototypes", "softcam"), "free": ("prototypes",)}  # stages of the study; others, its network
+NEEDS = {"contest": ("prototypes", "softcam"), "free": ("prototypes",)}  # stages of its study; others, its network
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,12 @@ class Share:
         return self.study.seed + self.number * (self.what == "contest")
 
     def needs(self, stage: str) -> list[tuple[Settings, str]]:
-        """The stages of the study that come first."""
-        return [(self.study, each) for each in NEEDS.get(stage, ("network",))]
+        """The stages that come first. The contest's are its own network's; its pictures depend on all networks."""
+        first, study = [], self.study
+        if self.what == "contest":
+            runs = self.study.runs(self.given[0])
+            first, study = [(run, "embeddings") for run in runs], runs[self.number]
+        return first + [(study, each) for each in NEEDS.get(stage, ("network",))]
 
     def compute(self, stage: str) -> None:
         """Compute and keep it, if it is not kept yet."""

@@ -62,10 +62,5 @@ def _protopnet(study):
     study.protopnet_manifest  # noqa: B018
 
 
-def _softcam(study):
-    for split in study.splits:
-        study.softcam_accuracy(split)
-
-
 COMPUTE = {"network": results.checkpoint, "embeddings": _embeddings, "prototypes": lambda study: study.explainers(),
-           "readings": _readings, "kmex": _kmex, "protopnet": _protopnet, "softcam": _softcam}
+           "readings": _readings, "kmex": _kmex, "protopnet": _protopnet, "softcam": lambda study: study.softcam}

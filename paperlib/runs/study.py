@@ -107,9 +107,10 @@ class Study(Settings):
     @cached_property
     def manifest(self) -> dict:
         """The checkpoint's manifest: inputs, training, versions; and the accuracy on each split (eq. 2)."""
-        return {**self.checkpoint.manifest, "accuracy": {split: self._accuracy(split) for split in self.splits}}
+        return {**self.checkpoint.manifest, "accuracy": {split: self.accuracy(split) for split in self.splits}}
 
-    def _accuracy(self, split: str) -> float:
+    def accuracy(self, split: str = "test") -> float:
+        """The network's accuracy on a split (eq. 2), a fraction."""
         (Z, y), net = self.embeddings(split), self.trained
         return measures.accuracy(y, net.classify(torch.as_tensor(Z, device=net.device)).argmax(1).cpu())
 

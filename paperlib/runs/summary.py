@@ -44,7 +44,7 @@ class Teller:
         """The most memory so far. To look costs time, so that one look is far from the next."""
         if elapsed > self.look:
             self.memory = max(self.memory, memory())
-            self.look = elapsed + 50 * (time.perf_counter() - self.start - elapsed)
+            self.look = elapsed + 100 * (time.perf_counter() - self.start - elapsed)
 
     def job(self, done) -> None:
         """A job that is done, with the warnings that no job gave before."""

@@ -51,7 +51,7 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C")
         self._check_params(X)
         # One thread: on small data a team of threads costs more than it saves; and BLAS adds in another order with two.
-        with _threads().limit(limits=1, user_api="blas"):
+        with threads().limit(limits=1, user_api="blas"):
             self._fit(X)
         return self
 
@@ -87,7 +87,7 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
         """Number of the nearest centre of each row: (m, D) -> (m,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], order="C", reset=False)
-        with _threads().limit(limits=1, user_api="blas"):
+        with threads().limit(limits=1, user_api="blas"):
             return nearest(X, self.cluster_centers_.astype(X.dtype))[0]
 
     def transform(self, X):
@@ -117,8 +117,9 @@ class RestartKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
 
 
 @cache
-def _threads():
-    return ThreadpoolController()  # finding the libraries takes a millisecond, so it is done once
+def threads() -> ThreadpoolController:
+    """What limits the threads of BLAS and OpenMP. To find the libraries takes milliseconds, so it is done once."""
+    return ThreadpoolController()
 
 
 class Rows:
