@@ -324,7 +324,9 @@ against_default("interpolation (eq. 7)")
 name = study.backbone.removesuffix("_replicate")
 PADDING = {"zeros": replace(study, backbone=name), "its border": replace(study, backbone=f"{name}_replicate")}
 depths = {board.name(d): {**board.default, "depth": d} for d in range(1, board.default["depth"] + 1)}
-read = {word: twin.compare(depths, choices_test_per_class) for word, twin in PADDING.items()
+before = {name: board.read[board.keys["depth"].get(name, name)] for name in (*depths, "CNN")}
+read = {word: before if twin.backbone == study.backbone else twin.compare(depths, choices_test_per_class)
+        for word, twin in PADDING.items()
         if twin.backbone == study.backbone or ("_x0_" in name and twin.computed("network"))}
 
 # %%

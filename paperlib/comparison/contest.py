@@ -36,9 +36,10 @@ OF_LEAD = ("pointing, parts, lead", "mass above mean, parts, lead", "swap, lead"
 FREE = ("deletion", "insertion", "verdict changes", "Gini")  # of truth
 SCORES = (*OF_TRUTH, "swap", *OF_LEAD, *FREE)
 FLAT = "flat map"
-BATCH = 8  # pictures that a method sees together
+BATCH = 24  # pictures that a method sees together: eight, where it sees every third
 EVERY = 3  # what costs dozens of forward passes is done of every third picture
 DEAR = ("integrated gradients", "occlusion", "RISE")
+LINEAR = ("Soft-CAM", "occlusion")  # whose map of a lead is that of the target less that of the rival
 NO_CLASS = ("RISE", "edges", "centre", FLAT)  # what cannot explain a lead: RISE weighs probabilities, not logits
 
 
@@ -88,10 +89,12 @@ def leading(net: Backbone, target: int, rival: int) -> Iterator[Backbone]:
                 parameter.copy_(own)
 
 
-def lead_maps(net: Backbone, name: str, method: Callable, x: torch.Tensor, target, rival) -> torch.Tensor:
-    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`)."""
-    if name == "Soft-CAM":  # which has a network of its own, and a map for each class
-        return method(net, x, target) - method(net, x, rival)
+def lead_maps(net: Backbone, name: str, method: Callable, x: torch.Tensor, target, rival,
+              att: torch.Tensor | None = None) -> torch.Tensor:
+    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`), by `att` if given.
+    """
+    if name in LINEAR:
+        return (method(net, x, target) if att is None else att).cpu() - method(net, x, rival).cpu()
     found = []
     for i, (j, k) in enumerate(zip(target.tolist(), rival.tolist(), strict=True)):
         with leading(net, j, k):
@@ -156,7 +159,7 @@ def _scored(study, name, method, todo, known, given, where, steps):
     att = given[here] if method is None else method(study.trained, x, target).cpu()
     found = _of_truth(study, todo, known, here, att)
     if method is not None and name not in NO_CLASS and todo.parts is not None:
-        lead = lead_maps(study.trained, name, method, x, target, todo.rival[here]).cpu()
+        lead = lead_maps(study.trained, name, method, x, target, todo.rival[here], att).cpu()
         lead = _of_truth(study, todo, known, here, lead)
         found |= {score: lead[score.removesuffix(LEAD)] for score in OF_LEAD if score.removesuffix(LEAD) in lead}
     some = third[mine]

@@ -47,7 +47,7 @@ def means(rows, centres, of=None, bounds=None):
     product = scores(centres, rows.X.dtype).reshape(R * K, -1)
     totals = np.zeros((R * K, of.width))
     for some, x in rows.chunks(R * K):
-        near = (product @ x.T).reshape(R, K, -1)
+        near = rows.times(product, some, x).reshape(R, K, -1)
         first = np.equal(near, near.min(axis=1, keepdims=True)).astype(x.dtype)
         if first.sum() > R * len(x):  # a tie: the first centre of them has the row
             first = np.equal(near.argmin(axis=1)[:, None], np.arange(K)[:, None]).astype(x.dtype)
