@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from paperlib.guards import finite
+
 # Between the last block and the classifier these do nothing to a trained network's numbers but average and reshape.
 HARMLESS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Identity)
 # A network with hooks, or a data set that reads from one open file, would mix up what several threads ask for.
@@ -97,7 +99,7 @@ class Backbone(nn.Module):
     def _check(self, probe: tuple[int, int, int], n_classes: int) -> None:
         kind = type(self.model).__name__
         for name, weights in self.model.state_dict().items():
-            if not torch.isfinite(weights).all():
+            if not finite(weights):
                 raise ValueError(f"The weights of {kind} hold NaN or infinite values, first in {name}: load others, or "
                                  f"train again with a lower learning rate.")
         x = torch.randn(2, *probe, generator=torch.Generator().manual_seed(0)).to(self.device)

@@ -20,7 +20,7 @@ from xaitk_saliency.impls.perturb_image.rise import RISEGrid
 
 from paperlib.attribution import upsample
 from paperlib.backbone import Backbone, StructureError
-from paperlib.guards import check_target
+from paperlib.guards import check_target, finite
 
 IG_STEPS = 16  # points on the way from the mean colour to the picture
 WINDOW, STRIDE = 4, 8  # occlusion: a window of a quarter of the side, moved by an eighth
@@ -38,7 +38,7 @@ def check_pictures(net: Backbone, x: torch.Tensor) -> None:
     if x.ndim != 4 or len(x) == 0 or not x.is_floating_point():
         raise ValueError(f"pictures must be a non-empty float batch (n, 3, H, W), but x is {tuple(x.shape)} of "
                          f"{x.dtype}.")
-    if not torch.isfinite(x).all():
+    if not finite(x):
         bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
         raise ValueError(f"pictures {bad} of the batch hold NaN or infinite numbers: no map means anything for them; "
                          f"leave them out or check how they were normalised.")

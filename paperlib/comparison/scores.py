@@ -17,7 +17,7 @@ from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
 from paperlib.backbone import Backbone
-from paperlib.guards import check_target
+from paperlib.guards import check_target, finite
 
 
 def pointing_game(att: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -197,7 +197,7 @@ def interval(values, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
 
 
 def _check_maps(att):
-    if att.ndim != 3 or 0 in att.shape or not torch.isfinite(att).all():
+    if att.ndim != 3 or 0 in att.shape or not finite(att):
         raise ValueError(f"maps must be (n, H, W) without NaN, but they are {tuple(att.shape)}: check the network and "
                          f"the pictures.")
 

@@ -16,6 +16,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet, conv1x1
 
 from paperlib.backbone import Backbone, StructureError, linear_layer
+from paperlib.guards import finite
 
 # Of each family, four blocks that end where the resolution changes, the last one at the pooling; the linear classifier.
 ARCHITECTURES = {
@@ -241,7 +242,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_finite(state: dict[str, torch.Tensor], source) -> None:
-    bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), "")
+    bad = next((name for name, tensor in state.items() if not finite(tensor)), "")
     if bad:
         raise ValueError(f"The weights of {source} hold NaN or infinite values, first in {bad}; the run that saved "
                          f"them diverged: take weights from before it did.")

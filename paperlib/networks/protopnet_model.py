@@ -70,7 +70,7 @@ class ProtoPNet(nn.Module):
         """
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"pictures must be (n, 3, H, W), but are {tuple(x.shape)}.")
-        if not torch.isfinite(x).all():
+        if not guards.finite(x):
             raise ValueError("the pictures hold NaN or infinite values: check how they were normalised.")
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             h = self.encoder(x)[-1]
@@ -125,7 +125,7 @@ class ProtoPNet(nn.Module):
         for c in range(self.n_classes):
             mine = self.prototype_labels_ == c
             best, patches, sources = self._nearest_patches(self.prototypes_[mine], pictures, c, batch_size)
-            if not torch.isfinite(best).all():
+            if not guards.finite(best):
                 raise ValueError("the network's patches hold NaN: training diverged; use smaller learning rates.")
             self.prototypes.data[mine] = patches[:, :, None, None]
             self.sources_[mine] = sources

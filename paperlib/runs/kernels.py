@@ -104,9 +104,10 @@ def hold() -> None:
             option(name, value)
 
 
-def tidy() -> None:
+def tidy(collect: bool = True) -> None:
     """Give freed memory back to the system: glibc would keep it for as long as the process lives."""
-    gc.collect()
+    if collect:
+        gc.collect()
     if FORKS and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
@@ -204,7 +205,7 @@ def _serve(arguments: list[str], environment: dict[str, str], folder: str) -> No
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     app = IPKernelApp.instance()
     app.initialize([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])  # or it tells how to end it
-    app.shell.events.register("post_run_cell", lambda _: tidy())
+    app.shell.events.register("post_run_cell", lambda _: tidy(collect=False))
     app.start()
 
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from paperlib.datasets import files
+from paperlib.guards import finite
 from paperlib.runs.settings import Settings
 from paperlib.runs.store import Kept
 
@@ -104,7 +103,7 @@ def halved(tensors: files.Tensors) -> files.Tensors:
     bits' range. Raises ValueError for weights that do.
     """
     small = {name: t.half() if t.is_floating_point() and t.ndim > 1 else t for name, t in tensors.items()}
-    beyond = [name for name, t in small.items() if not torch.isfinite(t).all()]
+    beyond = [name for name, t in small.items() if not finite(t)]
     if beyond:
         raise ValueError(f"The weights {beyond[0]} are no numbers in 16 bits: training diverged; take smaller steps.")
     return small
