@@ -1,7 +1,10 @@
 """Imports what stages and notebooks import, in the process that they are forked from (see `kernels`)."""
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 import atexit
 import gc
+import sys
+
+sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of IRIs, which nothing asks for here, takes two seconds
 
 import distributed.nanny
 import ipykernel.kernelapp

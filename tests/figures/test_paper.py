@@ -6,7 +6,7 @@ import torch
 
 from paperlib import figures
 from paperlib.datasets.pictures import window
-from paperlib.figures import maps
+from paperlib.figures import maps, paper
 from paperlib.runs.study import Study
 
 
@@ -135,3 +135,9 @@ def test_prediction_writes_the_logits():
     figure = figures.prediction(np.zeros((3, 4, 4), dtype=np.uint8), "it", ["a", "b"], torch.tensor([2.0, -1.0]))
     assert [text.get_text() for text in figure.axes[1].texts] == ["2.00", "-1.00"]
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["a", "b"]
+
+
+def test_umap_keeps_what_it_compiles():
+    umap = paper._umap()
+    slow = umap.utils.fast_knn_indices, umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths
+    assert all(function.stats.cache_path for function in slow)

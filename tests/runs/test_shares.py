@@ -51,6 +51,14 @@ def test_a_share_is_a_job_after_the_stages_that_it_needs_and_leaves_the_notebook
         choices.depths(replace(board, study=study.runs(2)[1]))
 
 
+def test_a_contest_comes_after_its_own_network_s_maps_and_all_networks_embeddings():
+    share = shares.Share(TINY, "contest", 1, (3, 6))
+    runs = TINY.runs(3)
+    assert share.needs("contest") == [*((run, "embeddings") for run in runs), (runs[1], "prototypes"),
+                                      (runs[1], "softcam")]
+    assert shares.Share(TINY, "sweep", 0, (0.0, 0.0)).needs("sweep") == [(TINY, "network")]
+
+
 def test_another_parameter_is_another_share(fresh_cache):
     *_, (one, stage) = shares.of([replace(TINY)], CHOICES)
     *_, (other, _) = shares.of([replace(TINY)], {**CHOICES, "choices_train_per_class": 1})
