@@ -52,7 +52,7 @@ from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 
 # %%
-honest = replace(open_studies(globals())[0], dataset="sparrows", size=0)
+honest = replace(open_studies(globals())[0], dataset="sparrows")
 shortcut = replace(honest, dataset="shortcut")
 studies = {"honest": honest.runs(shortcut_networks), "shortcut": shortcut.runs(shortcut_networks)}
 test = honest.data.test  # the same test pictures for all

@@ -103,7 +103,7 @@ def _of_sweep(studies, parameters):
 
 
 def _of_shortcut(studies, parameters):
-    sides = [replace(studies[0], dataset=side, size=0) for side in ("sparrows", "shortcut")]
+    sides = [replace(studies[0], dataset=side) for side in ("sparrows", "shortcut")]
     runs = [run for study in sides for run in study.runs(parameters["shortcut_networks"])]
     return [(run, stage) for run in runs for stage in ("prototypes", "kmex")]
 
