@@ -106,6 +106,7 @@ def test_no_kind_runs_code_that_its_key_lacks(fresh_cache):
         for stage in STAGES:
             study.compute(stage)
         study.compare({"B4": {"depth": 1}}, 1)
+        study.softcam_accuracy()
     # These hand on what was asked for, which the inputs hold, and keep what came out.
     settings = {"runs.study", "runs.settings", "runs.store", "runs.stages", "datasets.files", "progress"}
     assert set(entered) == set(store.MADE_BY) - {"contest", "projection", "shard", "share"}
