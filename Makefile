@@ -85,7 +85,7 @@ clean:  ## delete .venv, the tools' caches and build leftovers; data/ (with data
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info
 	find paperlib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-# What Python and UMAP compile at their first use, in a minute and again in each process that begins meanwhile.
+# What Python and UMAP would compile at their first use, in a minute, and again in each process that begins meanwhile.
 define COMPILE
 import numpy
 from paperlib.figures import project
@@ -103,6 +103,7 @@ $(LOCKED):
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.txt
 	.venv/bin/uv pip sync --python $(RUN) --require-hashes requirements.lock
+	@echo 'Compiling what the first run would wait for; a minute or less.'
 	@$(RUN) -c 'import paperlib.runs.ready' & $(RUN) -W ignore -c "$$COMPILE" && wait && touch $@
 
 $(INSTALLED): $(LOCKED)

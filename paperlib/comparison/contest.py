@@ -91,7 +91,9 @@ def leading(net: Backbone, target: int, rival: int) -> Iterator[Backbone]:
 
 def lead_maps(net: Backbone, name: str, method: Callable, x: torch.Tensor, target, rival,
               att: torch.Tensor | None = None) -> torch.Tensor:
-    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`), by `att` if given.
+    """The maps of y_target - y_rival, (n, H, W), by a method that explains y_target (see `methods`).
+
+    att: its maps of y_target, where they are known.
     """
     if name in LINEAR:
         return (method(net, x, target) if att is None else att).cpu() - method(net, x, rival).cpu()

@@ -114,8 +114,8 @@ def narrow_resnet(name: str, drawn: bool = True) -> nn.Module:
     """A ResNet with random weights and fewer channels than torchvision's, by name, as resnet18_x0_5.
 
     x0_5: the share of the channels, in each block and in the stem. replicate: what lies outside of a feature map is its
-    border's value instead of zero; reflect: what lies as far inside of the border. drawn: False draws fewer
-    numbers, which is ten times faster, and so gives other weights.
+    border's value instead of zero; reflect: what lies as far inside of the border. drawn: False draws
+    fewer numbers, which takes a tenth of the time and gives other weights.
     """
     depth, share, padding = NARROW.fullmatch(name).groups()
     layers = {"18": [2, 2, 2, 2], "34": [3, 4, 6, 3]}[depth]
