@@ -97,7 +97,7 @@ def hold() -> None:
     """Keep freed memory, in this process and its forks, until they `tidy`.
 
     By itself glibc gives large pieces back at once, and the system has to clear them anew for the next layer, which
-    takes a third of a narrow network's time. Numbers as in glibc's malloc.h.
+    takes a fifth of a narrow network's time. Numbers as in glibc's malloc.h.
     """
     if FORKS and (option := getattr(ctypes.CDLL(None), "mallopt", None)):
         for name, value in (M_ARENA_MAX, 1), (M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, HELD), (M_TOP_PAD, 2**24):

@@ -24,7 +24,7 @@ from paperlib.networks.softcam import SoftCAM, finetune
 from paperlib.runs import shipped, store
 from paperlib.runs.settings import Settings
 
-BATCH = 16  # pictures that a network looks at together: with more, their features leave the processor's cache
+BATCH = 16  # pictures that a network looks at together: more take more memory, and no less time
 
 
 # What a result depends on

@@ -119,6 +119,7 @@ def test_map_agreement_is_the_adjusted_rand_score(ids):
     s[3], t[3] = np.arange(24).reshape(6, 4), np.arange(24).reshape(6, 4)
     expected = [adjusted_rand_score(a.ravel(), b.ravel()) for a, b in zip(s, t, strict=True)]
     np.testing.assert_allclose(map_agreement(s, t), expected)
+    np.testing.assert_allclose(map_agreement(s * 2**40 - 7, t.astype(np.int16)), expected)  # whatever their numbers
     assert map_agreement(s[:, :1, :1], t[:, :1, :1]).tolist() == [1.0] * 5  # one pixel, one segment
 
 
