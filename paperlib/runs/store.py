@@ -66,12 +66,12 @@ def folder() -> Path:
 
 
 def code(kind: str) -> str:
-    """First 16 hex digits of the SHA-256 of the sources that results of this kind depend on.
+    """First 16 hex digits of the SHA-256 of the sources, with their tables, that results of this kind depend on.
 
     Raises KeyError for a kind that MADE_BY does not name.
     """
     names = {*CALLERS, *(name for start in MADE_BY[kind] for name in reached(start))}
-    return hashlib.sha256(b"\0".join(source(name) for name in sorted(names))).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(source(name) + _tables(name) for name in sorted(names))).hexdigest()[:16]
 
 
 def reached(start: str) -> set[str]:
@@ -89,6 +89,12 @@ def source(name: str) -> bytes:
     """The source of a module of paperlib ("concepts") or, of a package, of its __init__ ("datasets.birds")."""
     path = PACKAGE.joinpath(*name.split("."))
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes()
+
+
+def _tables(name: str) -> bytes:
+    """What a package reads from its folder: of "datasets.birds" the species, colours and shapes."""
+    there = PACKAGE.joinpath(*name.split(".")).glob("*")
+    return b"\0".join(path.read_bytes() for path in sorted(there) if path.suffix in (".csv", ".txt"))
 
 
 @lru_cache(maxsize=256)

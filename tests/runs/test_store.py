@@ -72,6 +72,15 @@ def test_each_kind_follows_the_modules_it_reaches(fresh_cache, edited, module, k
     assert all(store.address(kind, {}) != before[kind] for kind in kinds)
 
 
+@pytest.mark.parametrize("table", ["species.csv", "colours.csv", "shapes.txt"])
+def test_a_changed_table_of_birds_is_another_picture(fresh_cache, edited, table):
+    kinds = set(store.MADE_BY)
+    before = {kind: store.address(kind, {}) for kind in kinds}
+    path = store.PACKAGE / "datasets" / "birds" / table
+    path.write_text(path.read_text().replace("white", "black"))
+    assert {kind for kind in kinds if store.address(kind, {}) != before[kind]} == kinds
+
+
 def test_another_library_is_another_key(fresh_cache, monkeypatch):
     before = store.address("kmex", {})
     monkeypatch.setattr(files, "versions", lambda: {"torch": "0.1", "python": "3"})

@@ -1,6 +1,6 @@
 """Birds that are drawn, not photographed: a stand-in for CUB-200 (paper, section 4) that needs no download.
 
-A species is a row of attributes, one for each part of the bird (`table()` shows them all). Twenty of the species are
+A species is a row of species.csv: an attribute for each part of the bird (`table()` shows them all). Twenty of them are
 sparrows: they share a palette, and the nearest ones differ in one to three parts, as real sparrows do. The names and
 the birds are invented. Pose, size, place, mirror, light and background are drawn from the seed without a look at the
 species.
@@ -16,8 +16,6 @@ keeps stable; all geometry and colour is whole numbers; and of OpenCV we use wha
 anti-aliasing (fixed point), and sums by `boxFilter` (of whole numbers below 2^53, so exact in float64). Its `resize`
 and its means would be shorter, but each kind of processor has code of its own for them, which may break ties otherwise.
 """
-from __future__ import annotations
-
 from paperlib.datasets.birds.painting import draw, draw_set
 from paperlib.datasets.birds.scenes import BACKGROUNDS, SCENE
 from paperlib.datasets.birds.species import COLOURS, COLUMNS, PARTS, SPECIES, Species, distinguishing_parts, table

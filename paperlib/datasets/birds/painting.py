@@ -1,6 +1,4 @@
 """From shapes to pixels: curves are filled by OpenCV in fixed point, then coloured and lit in whole numbers."""
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
@@ -56,14 +54,6 @@ def _paint(polygons: list, layer: np.ndarray, hidden: np.ndarray, side: int) -> 
     return canvas, stencils[LAYERS.index("body")]
 
 
-# --- Colour and light -------------------------------------------------------------------------------------------------
-
-def _pool(fine: np.ndarray) -> np.ndarray:
-    """Sums of SUPER x SUPER blocks. (SUPER h, SUPER w) -> (h, w)"""
-    rows = fine[::SUPER] + fine[1::SUPER] + fine[2::SUPER]
-    return rows[:, ::SUPER] + rows[:, 1::SUPER] + rows[:, 2::SUPER]
-
-
 def _relief(body: np.ndarray, sun: int) -> np.ndarray:
     """Light and shade on a round body, in 256ths: the slope of its blurred silhouette (0 or 1) towards the sun.
 
@@ -104,7 +94,9 @@ def render(bird: Species, scene: dict, words: np.ndarray, size: int, without=())
 def _colour(canvas, part, rgb, scene: dict, relief: np.ndarray, field: np.ndarray) -> np.ndarray:
     """Mean colour of each pixel's fine pixels, lit. Red, green, blue and two counts are summed in one 64-bit word."""
     packed = np.append(0, rgb[:, 0] | rgb[:, 1] << 12 | rgb[:, 2] << 24 | 1 << 36 | (part > 0).astype(np.int64) << 40)
-    total = _pool(packed[canvas])
+    fine = packed[canvas]
+    rows = fine[::SUPER] + fine[1::SUPER] + fine[2::SUPER]
+    total = rows[:, ::SUPER] + rows[:, 1::SUPER] + rows[:, 2::SUPER]
     image = np.stack([total & 4095, total >> 12 & 4095, total >> 24 & 4095]).astype(np.int32)
     cover, bird = (total >> 36 & 15).astype(np.int32), (total >> 40).astype(np.int32)
     image *= 256 * SUPER**2 + relief.astype(np.int32) * bird
@@ -114,13 +106,6 @@ def _colour(canvas, part, rgb, scene: dict, relief: np.ndarray, field: np.ndarra
     image //= 256 * SUPER**2
     image += np.array([scene["warmth"], 0, -scene["warmth"]], dtype=np.int32)[:, None, None]
     return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-
-
-# --- Pictures ---------------------------------------------------------------------------------------------------------
-
-def _check_size(size: int) -> None:
-    if size < 32:
-        raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
 
 
 def draw(species: int, index: int, seed: int = 0, size: int = 224, background: int | None = None, without=(),
@@ -142,7 +127,8 @@ def draw(species: int, index: int, seed: int = 0, size: int = 224, background: i
         bird = resembling(bird, species_of(like), parts)
     elif parts:
         raise ValueError(f"parts={parts} are to look as in another species: say in which by like=.")
-    _check_size(size)
+    if size < 32:
+        raise ValueError(f"size is {size}: a bird needs at least 32 pixels.")
     if index < 0 or seed < 0:
         raise ValueError(f"index is {index} and seed is {seed}: neither may be negative.")
     if background is not None and not 0 <= background < len(BACKGROUNDS):
@@ -174,7 +160,6 @@ def draw_set(per_class: int, seed: int = 0, size: int = 224, species: int | None
         raise ValueError(f"species is {species}: ask for 1 to {len(SPECIES)}.")
     if not 0 <= shortcut <= 1:
         raise ValueError(f"shortcut is {shortcut}: give a probability from 0 to 1.")
-    _check_size(size)
     work = (delayed(_draw_species)(c, range(n_start, n_start + per_class), seed, size, shortcut)
             for c in range(species))
     processes = 1 if species * per_class < MANY else min(cpu_count(), 4)

@@ -1,6 +1,4 @@
 """The scene: what varies from picture to picture whatever the species. Pose, place, light and background."""
-from __future__ import annotations
-
 import numpy as np
 
 from paperlib.datasets.birds.shapes import FINE, curve, darker, mix, stroke
@@ -62,8 +60,6 @@ def to_picture(points: np.ndarray, scene: dict, side: int) -> np.ndarray:
     return v + np.array([500 + scene["x"], 500 + scene["y"]]) * side * FINE // 1000
 
 
-# --- Backgrounds ------------------------------------------------------------------------------------------------------
-
 def _soft(words: np.ndarray, cells: int, size: int) -> np.ndarray:
     """Smooth noise in -128 .. 127: random values on a grid of cells x cells, blended in between. -> (size, size)"""
     grid = (words[: (cells + 1) ** 2] >> np.uint64(56)).astype(np.int32).reshape(cells + 1, cells + 1) - 128
@@ -107,11 +103,11 @@ def perch_of(kind: str, words: np.ndarray, foot: tuple[int, int]) -> list:
 def _wire_or_post(x: int, y: int, pick) -> list:
     lift = pick(-40, 40)
     if pick(0, 1):
-        return [((66, 62, 66), stroke((-60, y + lift), (x, y + 8), 12, 12)),
-                ((66, 62, 66), stroke((x - 1, y + 8), (1060, y + lift), 12, 12))]
-    return [((126, 106, 86), stroke((x, y + 2), (x, 1100), 150, 160)),
-            ((168, 146, 120), stroke((x - 30, y), (x - 30, 1100), 50, 60)),
-            ((92, 76, 62), stroke((x - 84, y + 10), (x + 84, y + 10), 24, 24))]
+        return [((66, 62, 66), stroke(-60, y + lift, x, y + 8, 12, 12)),
+                ((66, 62, 66), stroke(x - 1, y + 8, 1060, y + lift, 12, 12))]
+    return [((126, 106, 86), stroke(x, y + 2, x, 1100, 150, 160)),
+            ((168, 146, 120), stroke(x - 30, y, x - 30, 1100, 50, 60)),
+            ((92, 76, 62), stroke(x - 84, y + 10, x + 84, y + 10, 24, 24))]
 
 
 def _leaf(a: int, b: int, w: int, h: int) -> list:
@@ -125,8 +121,8 @@ def _bough(x: int, y: int, pick) -> list:
         place = pick(0, 1000), y + pick(-110, 130)
         found.append(((60 + pick(0, 50), 120 + pick(0, 40), 46), _leaf(*place, pick(60, 120), pick(20, 36))))
     left, right = y + lift * (x + 60) // 500, y - lift * (1060 - x) // 500  # straight through the feet
-    return found + [(bark, stroke((-60, left + 34), (1060, right + 26), 78, 50)),
-                    (mix(bark, (220, 200, 170), 2), stroke((-60, left + 8), (1060, right + 6), 16, 12))]
+    return found + [(bark, stroke(-60, left + 34, 1060, right + 26, 78, 50)),
+                    (mix(bark, (220, 200, 170), 2), stroke(-60, left + 8, 1060, right + 6, 16, 12))]
 
 
 def _blades(x: int, y: int, pick) -> list:
