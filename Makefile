@@ -57,7 +57,7 @@ bench: $(INSTALLED)  ## measure what explaining and clustering cost, into figure
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks; saving one writes its .py too
 	$(RUN) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
-networks: $(INSTALLED)  ## train the networks in data/networks anew; ARGS="--only birds-cnn-0 --out DIR"
+networks: $(INSTALLED)  ## train the networks of data/networks anew, beside them; ARGS="--only birds-cnn-0 --out DIR"
 	$(RUN) -m paperlib networks $(ARGS)
 
 notebooks: $(INSTALLED)  ## run the notebooks in place and refresh figures/, both as committed; ARGS=notebooks/02_*.ipynb

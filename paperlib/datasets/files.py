@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 import paperlib
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+NOTEBOOK = "PAPERLIB_NOTEBOOK"  # the variable by which a run tells a kernel which notebook it executes
 Tensors = dict[str, torch.Tensor]
-version = cache(metadata.version)  # which reads a file, and every key asks for five
+version = cache(metadata.version)  # which reads a file, and every key asks for seven
 
 
 class DamagedFile(RuntimeError):
@@ -30,7 +31,7 @@ class DamagedFile(RuntimeError):
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of the libraries that a number may depend on, by name."""
-    packages = ("torch", "torchvision", "scikit-learn", "umap-learn", "numpy")
+    packages = ("torch", "torchvision", "scikit-learn", "umap-learn", "numpy", "scipy", "opencv-python-headless")
     return {"paperlib": paperlib.__version__, "python": platform.python_version(),
             **{name: version(name) for name in packages}}
 

@@ -68,17 +68,18 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim on one data set: its verdict, and its sentence with the numbers found there."""
+    """A claim on one data set: its verdict, its sentence with the numbers found there, and what there is not."""
 
     claim: Claim
     dataset: str
     verdict: str
     here: str = ""
+    lacks: str = ""
 
     @property
     def why(self) -> str:
-        """Why not, where the claim does not hold."""
-        return self.claim.why if self.verdict == FAILS else ""
+        """Why not, where the claim does not hold or was not measured."""
+        return self.claim.why if self.verdict == FAILS else self.lacks
 
 
 # Reading the ledger
@@ -155,8 +156,8 @@ def _data_sets(claim: Claim, found: Records) -> tuple[str, ...]:
 def _judged(claim: Claim, dataset: str, found: Records) -> Judged:
     try:
         names = values(claim.quantity, found, dataset)
-    except Missing:
-        return Judged(claim, dataset, UNMEASURED)
+    except Missing as error:
+        return Judged(claim, dataset, UNMEASURED, lacks=f"{error}.")
     return Judged(claim, dataset, HOLDS if formula(claim.holds, names) else FAILS, fill(claim.here, names))
 
 

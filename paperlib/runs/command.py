@@ -67,7 +67,8 @@ def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
                    help="a Dask scheduler (tcp://host:port) whose workers share this disk and have one thread each")
     p = sub.add_parser("networks", help="train the networks that ship anew, and say how near they come to them")
     p.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or their beginnings: birds-cnn-0")
-    p.add_argument("--out", default="", metavar="DIR", help="folder for weights and cards (default: data/networks)")
+    p.add_argument("--out", default="", metavar="DIR",
+                   help="folder for weights and cards; data/networks: in place of those (default: figures/run/networks)")
     p.add_argument("--jobs", type=int, default=0, metavar="N", help="networks at a time (default: as of reproduce)")
     p = sub.add_parser("fit", help="fit prototypes on a cluster, class by class; notebooks then find them in the cache")
     p.add_argument("--scheduler", required=True, metavar="ADDRESS", help="a Dask scheduler (tcp://host:port)")
@@ -131,12 +132,12 @@ def reproduce(options: argparse.Namespace, folder: Path = NOTEBOOKS) -> int:
             teller.job(each)
     results = [asked.kept.get(name) or _result(done[name]) for name in asked.names]
     seconds, fine = time.perf_counter() - start, not any(failed(each) for each in done.values())
+    lost = [result.name for result in results if result.status == "failed"]
     others = [each for name, each in done.items() if name not in asked.names]
     print("", table(results, others, seconds, teller.memory), "",
           f"figures: {out}", f"executed notebooks: {out / 'executed'} (.ipynb and .html)", sep="\n")
-    if fine:
-        each = {**{job.title: job.seconds for job in others}, **{result.name: result.seconds for result in results}}
-        print(aside(partial(asked.report, {**each, "this call": seconds})))
+    each = {**{job.title: job.seconds for job in others}, **{result.name: result.seconds for result in results}}
+    print(aside(partial(asked.report, {**each, "this call": seconds}, lost)))
     return int(not fine)
 
 

@@ -54,21 +54,22 @@ def fingerprint(text: str, parameters: Mapping, values: Mapping, pictures: Colle
     """Changes with all that a finished notebook depends on: then it is stale.
 
     That is its text, its parameters, the settings (`values`) that they come to, the fingerprints of its data sets'
-    `pictures`, the package's code, the ledger of claims, the networks that ship, the versions of libraries, the folder
-    it writes to, and each file that is named.
+    `pictures`, the package's code and tables, the ledger of claims, the networks that ship, the versions of libraries,
+    the folder it writes to, and each file that is named.
     """
     from paperlib.datasets import files
     from paperlib.runs import shipped
 
-    code = [path.read_bytes() for path in sorted(Path(paperlib.__file__).parent.rglob("*.py"))]
-    code += [(NOTEBOOKS / "claims.yaml").read_bytes()]  # which a notebook opens and closes with
-    code += [card.read_bytes() for card in sorted(shipped.folder().glob(shipped.CARDS))]  # which networks there are
+    code = [path for path in Path(paperlib.__file__).parent.rglob("*") if path.suffix in (".py", ".csv", ".txt")]
+    code += [NOTEBOOKS / "claims.yaml"]  # which a notebook opens and closes with
+    code += shipped.folder().glob("*-*.*")  # cards and weights: which networks there are, and whether one was damaged
     texts = [value for value in values.values() if isinstance(value, str)]
     named = [Path(path).expanduser() for value in texts for path in (value, value.rsplit(":", 1)[0])]
     sums = [files.sha256(path) for path in named if path.is_file()]
     cells = text[text.find("# %%"):]  # JupyterLab writes the lines above anew
     facts = [cells, dict(parameters), dict(values), list(pictures), sums, files.versions(), str(folder)]
-    return hashlib.sha256(b"".join([json.dumps(facts, sort_keys=True).encode(), *code])).hexdigest()
+    facts += [shipped.together(sorted(code))]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def finished(name: str, mark: str, folder: Path) -> Result | None:
@@ -102,7 +103,8 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
     final, failed, start = folder / f"{name}.ipynb", folder / f"{name}.failed.ipynb", time.perf_counter()
     for old in (final, failed, folder / f"{name}.html"):
         old.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as scratch, kernels.environment(TQDM_DISABLE="1"):
+    with tempfile.TemporaryDirectory() as scratch, kernels.environment(
+            **{"TQDM_DISABLE": "1", files.NOTEBOOK: name}):
         source, running = Path(scratch, "source.ipynb"), Path(scratch, f"{name}.ipynb")
         nbformat.write(jupytext.reads(text, fmt="py:percent"), source)
         try:

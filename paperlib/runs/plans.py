@@ -5,7 +5,7 @@ Only the processes that plan and report import what studies take: see `kernels.a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,8 @@ class Plan:
 class Asked:
     """What a run comes to: what it lacks, its notebooks and those that finished before, its jobs, how many at a time.
 
-    report: a function of the seconds of each that writes the report; gives its words.
+    report: a function of the seconds of each and the names of those that failed, which writes the report; gives its
+    words.
     """
 
     lacks: list[str]
@@ -50,7 +51,7 @@ class Asked:
     kept: dict[str, Result]
     graph: dict
     at_a_time: int
-    report: Callable[[dict], str]
+    report: Callable[[dict, list[str]], str]
 
 
 def asked(shares: dict[Path, dict], folder: Path, out: Path, again: bool, n_jobs: int) -> Asked:
@@ -135,14 +136,20 @@ def _write_predictions(study, out: Path) -> None:
         study.predictions_table().to_csv(temporary, index=False)
 
 
-def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float]) -> str:
-    """Writes the report; the claims as this run bears them out, and its numbers beside the published run's."""
+def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float], failed: Collection[str]) -> str:
+    """Writes the report; the claims as this run bears them out, and its numbers beside the published run's.
+
+    Nothing is trained for it: where the network of a notebook that is kept is gone, all that lies in `out` counts.
+    """
     from paperlib.runs import report
 
+    fine = [plan for plan in plans if plan.name not in failed]
+    studies = dict.fromkeys(study for plan in fine for study in plan.studies)
     with warnings.catch_warnings(action="ignore"):  # the jobs have said what is wrong with a network
-        networks = {study: study.settings()["checkpoint"] for plan in plans for study in plan.studies}
-    tables = {study.dataset: networks[study] for plan in plans if notebooks.MEANS in plan.text
-              for study in plan.studies}
-    run = report.Run.read(out, networks.values(), [plan.name[:2] for plan in plans])
+        networks = {study: study.settings()["checkpoint"] for study in studies if study.computed("network")}
+    tables = {study.dataset: networks[study] for plan in fine if notebooks.MEANS in plan.text
+              for study in plan.studies if study in networks}
+    of = networks.values() if len(networks) == len(studies) else ()
+    run = report.Run.read(out, of, [plan.name[:2] for plan in fine], failed)
     path = report.write(out, tables, seconds, run)
     return f"\n{ledger(run)}\nall claims, and the paper's numbers beside these: {path} (and .html, .json)"

@@ -1,6 +1,7 @@
 """A run beside the published one: cell by cell over the .json files of both, each kind of number in its tolerance."""
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -15,19 +16,24 @@ FOLDER = NOTEBOOKS.parent / "figures"
 # A number's kind is the first whose pattern is in "file:path". It may be off by a share of the published number, or by
 # `least` if that is more; and a mean with a 95 % interval by a quarter of the interval, one error, if that is more.
 KINDS = (
-    ("accuracies", r"^table2|accuracy, %|accuracy %|readers|%", 0.0, 1.0, "a point"),
+    ("accuracies", r"^table2_[a-z0-9]+:(?!voting.*cells$)|accuracy|readers|factor|%", 0.0, 1.0, "a point"),
     ("cosines", r"^table1|^choices.*:table1|cosine", 0.0, 0.01, "0.01"),
     ("distances", r"distance", 0.05, 0.0, "5 %"),
+    ("rounding errors, double", r"float64", 9.0, 1e-12, "tenfold, or 1e-12"),
     ("rounding errors", r"error float|relative float|mean changes|mended", 9.0, 1e-5, "tenfold, or 0.00001"),
+    ("counts", r"concepts(\.B\d+\.| among|$)|values,|networks$|pictures$|(?<!correct )cells$", 0.1, 0.5,
+     "10 %, or 0.5"),
     ("logits and norms", r"logit|\|\|A\|\||^tour_|broken", 0.02, 0.001, "2 %"),
     ("maps beside another k-means'", r"same map|prototypes apart|connected", 0.0, 0.1, "0.1"),
-    ("counts", r"concepts(\.B\d+\.| among|$)|values,|networks|pictures$|cells$", 0.1, 0.5, "10 %, or 0.5"),
+    ("Gini indices", r"Gini", 0.1, 0.003, "10 %, or 0.003"),
     ("shares and scores", r"", 0.0, 0.03, "0.03, or one error where an interval is given"))
-# Not compared: times, and places on a UMAP, which two machines draw differently.
-LEFT_OUT = (("times", r"cost|seconds|\bMB\b"), ("places on a UMAP", r"^figure2_[a-z0-9]+:"))
+# Not compared: times, places on a UMAP, which two machines draw differently, and what stands in another file, too.
+LEFT_OUT = (("times", r"cost|seconds|\bMB\b"), ("places on a UMAP", r"^figure2_[a-z0-9]+:"),
+            ("numbers that are compared in another file", r"^attribution_contest_\w+:differences|"
+             r"^choices_[a-z]+:summary|^shortcut_shortcut:readings"))
 MANY = "maps and numbers of single pictures"
 LONGEST = 3  # a longer list holds numbers of single pictures or cells
-NOT_SETTINGS = ("checkpoint", "data_root")  # what may differ between two runs with the same settings
+NOT_SETTINGS = ("checkpoint", "data_root", "train_anew")  # what may differ between two runs with the same settings
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,13 @@ class Number:
 
 @dataclass
 class Comparison:
-    """What came of it. left_out: how many numbers of a kind were not compared; other_settings: files, by name."""
+    """What came of it. left_out: how many numbers of a kind were not compared; other_settings, not_written (where the
+    notebook ran with the same settings): files, by name; versions: those that differ, here and there."""
 
     numbers: list[Number] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     other_settings: list[str] = field(default_factory=list)
+    not_written: list[str] = field(default_factory=list)
     versions: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -73,6 +81,7 @@ class Comparison:
         return [*map(str, self.off),
                 *(f"{name} {here}; the published run had {there}. Numbers were compared all the same."
                   for name, (here, there) in self.versions.items()),
+                *(f"{name}.json was not written." for name in self.not_written),
                 *[f"Other settings than the published run's, not compared: {', '.join(self.other_settings)}."
                   for _ in self.other_settings[:1]],
                 *[f"Not compared: {', '.join(left)}." for _ in left[:1]]]
@@ -86,15 +95,17 @@ def published(folder: Path = FOLDER) -> dict[str, dict]:
 def compare(run: Records, before: Records) -> Comparison:
     """Every number of a run beside the published run's, in the files that both have."""
     found = Comparison()
-    for name, record in run.items():
-        other = before.get(name, {})
-        if "settings" not in other or "settings" not in record:
+    asked = {(record.get("notebook"), _frozen(record)) for record in run.values() if "settings" in record}
+    for name, other in before.items():
+        if "settings" not in other or "settings" not in (record := run.get(name, other)):
             continue
+        if name not in run:
+            found.not_written += [name] * ((other.get("notebook"), _frozen(other)) in asked)
+            continue
+        found.versions |= _other_versions(record["versions"], other["versions"])
         if _settings(record) != _settings(other):
             found.other_settings.append(name)
             continue
-        found.versions |= {key: (mine, other["versions"].get(key, "none")) for key, mine in record["versions"].items()
-                           if mine != other["versions"].get(key, "none")}
         here = {place: value for place, value, _ in cells(name, record["numbers"])}
         for place, value, width in cells(name, other["numbers"]):
             out = MANY if value is None else next((kind for kind, what in LEFT_OUT if re.search(what, place)), "")
@@ -105,6 +116,12 @@ def compare(run: Records, before: Records) -> Comparison:
                 tolerance = max(share * abs(value), least, width / 4)
                 found.numbers.append(Number(place, kind, value, here.get(place), tolerance))
     return found
+
+
+def _other_versions(here: dict, there: dict) -> dict[str, tuple[str, str]]:
+    """Versions that differ, by name: (here, there), "none" for what only one of the runs had."""
+    pairs = {name: (here.get(name, "none"), there.get(name, "none")) for name in here | there}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def kind_of(place: str) -> tuple[str, float, float]:
@@ -138,6 +155,10 @@ def _interval(value: list) -> bool:
 
 def _settings(record: dict) -> dict:
     return {key: value for key, value in record["settings"].items() if key not in NOT_SETTINGS}
+
+
+def _frozen(record: dict) -> str:
+    return json.dumps(_settings(record), sort_keys=True)
 
 
 def tolerances() -> str:

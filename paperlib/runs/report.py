@@ -48,22 +48,29 @@ APART = "not comparable: "
 
 @dataclass(frozen=True)
 class Run:
-    """A run's claims as judged, and its numbers beside those of the published run, whose claims are `before`."""
+    """A run's claims as judged, its numbers beside those of the published run, whose claims are `before`, and the
+    notebooks that failed, of which it holds nothing."""
 
     judged: list[claims.Judged]
     before: list[claims.Judged]
     compared: published.Comparison
+    failed: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, folder: Path, networks: Collection[str] = (), notebooks: Collection[str] = ()) -> Run:
+    def read(cls, folder: Path, networks: Collection[str] = (), notebooks: Collection[str] | None = None,
+             failed: Collection[str] = ()) -> Run:
         """The run whose .json files lie in `folder`: of `networks` (checkpoints) and `notebooks` (numbers), or all."""
-        ledger = [claim for claim in claims.read() if not notebooks or claim.notebook in notebooks]
+        ledger = [claim for claim in claims.read() if notebooks is None or claim.notebook in notebooks]
         found, before = quantities.records(folder, networks), published.published()
-        return cls(claims.judge(ledger, found), claims.judge(ledger, before), published.compare(found, before))
+        mine = {name: record for name, record in found.items()
+                if notebooks is None or record.get("notebook", "")[:2] in notebooks}
+        return cls(claims.judge(ledger, found), claims.judge(ledger, before), published.compare(mine, before),
+                   tuple(failed))
 
     def unlike(self) -> list[str]:
-        """What is not as in the published run: verdicts, numbers, versions, settings; a line each."""
-        return [f"Other verdict than in the published run: {each.verdict}: {each.claim.says} ({each.dataset})."
+        """What is not as in the published run: failures, verdicts, numbers, versions, settings; a line each."""
+        return [f"{name} failed; nothing here is of it." for name in self.failed] + [
+                f"Other verdict than in the published run: {each.verdict}: {each.claim.says} ({each.dataset})."
                 for each in claims.changed(self.judged, self.before)] + self.compared.lines()
 
 
@@ -195,7 +202,8 @@ def number(value: float | None, which: str, sign: str = "") -> str:
 
 def table(which: str, found: list[Cell]) -> list[str]:
     """The Markdown of one table: a row for each number that can be compared, a line for the others of each reason."""
-    lines, left = ["| data | row | | published | ours | sd | n | difference | verdict |", "|" + "---|" * 9], {}
+    lines, left = ["| data | row | | published | ours | sd | n | difference | verdict |",
+                   "|" + "---|" * 3 + "--:|" * 5 + "---|"], {}
     for cell in found:
         if cell.verdict.startswith(APART):
             left.setdefault(cell.verdict.removeprefix(APART), []).append(cell)
@@ -229,8 +237,8 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
     judged = [cell for cell in found if not cell.verdict.startswith(APART)]
     close = sum(cell.verdict == "within tolerance" for cell in judged)
     lines = [*ledger(run, folder), "# The paper's tables and ours", "",
-             f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance. All "
-             "numbers of this run are in [README.md](README.md).", "",
+             f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance. The "
+             "tables of all that this folder holds are in [README.md](README.md).", "",
              f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
              f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
              "over n runs, each trained from its own seed.", ""]
@@ -252,8 +260,7 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}
 td,th{border-bottom:1px solid #ddd;padding:.25rem .6rem;text-align:left}
-td:nth-child(n+4):nth-child(-n+8){text-align:right;font-variant-numeric:tabular-nums}
-td:nth-child(2){white-space:nowrap}img{max-width:100%}"""
+td{font-variant-numeric:tabular-nums;vertical-align:top}img{max-width:100%}"""
 
 
 def page(text: str, folder: Path) -> str:

@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from paperlib.datasets import files
+from paperlib.datasets.resized import digest
 from paperlib.guards import finite
 from paperlib.runs.settings import Settings
 from paperlib.runs.store import Kept
@@ -53,9 +54,15 @@ def path(study: Settings, kind: str) -> Path:
 
 
 def stamp(study: Settings) -> str:
-    """Changes with the cards that a study may find; "" where it trains anew."""
-    cards = [path(study, kind).with_suffix(".json") for kind in KINDS]
-    found = [card.read_bytes() for card in cards if card.is_file() and not study.train_anew]
+    """Changes with the cards and weights that a study may find; "" where it trains anew."""
+    if study.train_anew:
+        return ""
+    return together(path(study, kind).with_suffix(suffix) for kind in KINDS for suffix in (".json", ".safetensors"))
+
+
+def together(paths: Iterable[Path]) -> str:
+    """Changes with the files that there are among `paths`; "" for none."""
+    found = [digest(file) for file in paths if file.is_file()]
     return hashlib.sha256(b"".join(found)).hexdigest()[:16] if found else ""
 
 

@@ -73,6 +73,8 @@ def memory() -> int:
 
 def duration(seconds: float) -> str:
     """Seconds in words: "about 3 min"."""
+    if seconds < 40:
+        return f"about {max(10, round(seconds, -1)):.0f} s"
     if seconds < 90:
         return "about a minute"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

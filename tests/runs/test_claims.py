@@ -215,6 +215,7 @@ def test_a_notebook_opens_and_closes_with_its_claims(tmp_path, monkeypatch):
     assert "does not affect the performance" in repr(opening) and "≥" in repr(opening)
     assert "<table" in opening._repr_html_() and "kmex" in opening._repr_html_()
     assert {row[2] for row in closing.rows} == {"not measured in this run"}, "an empty folder"
+    assert closing.rows[0][3].endswith(".json is not there.")
     shown = claims.closing("04", str(FIGURES))
     assert len(shown.rows) >= len(opening.rows) and max(map(len, repr(shown).splitlines())) <= 90
     with pytest.raises(claims.ClaimError, match="no claim of notebook '4'"):
@@ -250,7 +251,33 @@ def test_other_settings_are_not_compared_and_other_versions_are():
     assert len(found.numbers) == 2 and not found.off
     assert found.lines() == ["torch 2; the published run had 1. Numbers were compared all the same."]
     found = published.compare({"table2_birds": {**other, "settings": {**SETTINGS, "checkpoint": "other"}}}, run())
+    assert len(found.numbers) == 2, "another network is compared"
+    found = published.compare({"table2_birds": {**other, "settings": {**SETTINGS, "train_anew": True}}},
+                              {"table2_birds": {**other, "settings": {**SETTINGS, "train_anew": False}}})
     assert len(found.numbers) == 2, "a network trained anew is compared"
+
+
+def test_versions_are_told_of_both_runs_and_of_files_that_are_not_compared():
+    other = run()["table2_birds"]
+    here = {"table2_birds": {**other, "settings": {**SETTINGS, "epochs": 1}, "versions": {"opencv": "4"}}}
+    assert published.compare(here, run()).versions == {"opencv": ("4", "none"), "torch": ("none", "1")}
+
+
+def test_a_file_that_a_notebook_writes_no_more_is_told():
+    other = {**run()["table2_birds"], "notebook": "04_x"}
+    before = {"table2_birds": other, "gone_birds": other, "gone_digits": {**other, "settings": {"dataset": "digits"}},
+              "more_birds": {**other, "notebook": "05_y"}}
+    found = published.compare({"table2_birds": other}, before)
+    assert found.not_written == ["gone_birds"] and "gone_birds.json was not written." in found.lines()
+
+
+@pytest.mark.parametrize("place, kind", [
+    ("table2_birds:table2.CNN.test", "accuracies"), ("table2_vote_birds:B4.correct cells", "shares and scores"),
+    ("table2_digits:voting.B4.cells", "counts"), ("tour_birds:concepts", "counts"),
+    ("theorem1_birds:eq. 4.error float64", "rounding errors, double"), ("softcam_birds:rows.Gini.0", "Gini indices"),
+    ("theorem1_birds:eq. 4.error float32", "rounding errors"), ("choices_digits:factor.B34.networks", "accuracies")])
+def test_kinds_of_numbers(place, kind):
+    assert published.kind_of(place)[0] == kind
 
 
 # Prose

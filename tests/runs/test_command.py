@@ -149,6 +149,30 @@ def test_what_failed_or_changed_runs_again_and_the_rest_does_not(run, folder, he
     assert run("--set", "depth=5", "epochs=2") == 0 and run.ran() == ["00_first"]
 
 
+def test_what_failed_leaves_no_report_of_before(run, folder, here):
+    """The numbers that a notebook left last time are not this run's, and so the report has none of its claims."""
+    assert run() == 0
+    kept = json.loads((files.REPOSITORY / "figures" / "theorem1_birds.json").read_text())
+    (run.out / "theorem1_birds.json").write_text(json.dumps({**kept, "notebook": "01_second"}))
+    for status, text in ((0, ""), (1, FAILS)):
+        write(folder, "01_second", text)
+        assert run() == status
+        page = (run.out / "report.html").read_text()
+        assert ("01_second failed" in page) == bool(status)
+        assert ("can change places" in page) == (not status)
+
+
+def test_the_end_of_a_run_trains_nothing(run, folder, here, monkeypatch):
+    """What has finished may be looked at again when the network, which was trained here, is kept no more."""
+    monkeypatch.setattr("paperlib.runs.study.Study.computed", lambda *_: False)
+    def compute(study, stage):
+        """The name that a job knows it by."""
+    monkeypatch.setattr("paperlib.runs.study.Study.compute", compute)
+    monkeypatch.setattr("paperlib.runs.study.Study.settings", lambda _: 1 / 0)
+    write(folder, "01_second", parameters=STUDY)
+    assert run() == 0 and run() == 0 and run.ran() == ["00_first", "01_second", "10_third"]
+
+
 def pets(root: Path) -> Path:
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)
@@ -202,7 +226,9 @@ def test_networks_come_first_and_a_failure_stops_only_what_needs_it(run, folder,
     assert len(graph) == 2 * 2 * stages + 3 and len(asked) == 2 * stages + 2, "those that need what failed are not done"
     assert run.ran() == ["00_first", "10_third"], "a notebook without means needs the first run of each data set"
     assert "01_second: FAILED: not run, for it needs what failed: digits, seed 1, network" in run.said.out
-    assert "\njob " in run.said.out.split("\n[")[-1] and not (run.out / "report.md").exists()
+    assert "\njob " in run.said.out.split("\n[")[-1]
+    assert "- 01_second failed; nothing here is of it." in (run.out / "report.md").read_text()
+    assert "- 01_second failed; nothing here is of it." in run.said.out
     asked.clear()
     assert run("--only", "10", "--again") == 0
     assert asked == [("digits", 0, "network"), ("digits", 0, "embeddings"), ("digits", 0, "kmex")]
@@ -314,7 +340,8 @@ def test_lines_between_and_warnings_once(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines() == [
         "0% done", "[1/3] birds, seed 0: 3 s", "    UserWarning: careful", "[2/3] birds, seed 1: 3 s",
         "50% done, about 7 min left", "[3/3] birds, seed 2: FAILED: ValueError: no"]
-    assert [summary.duration(s) for s in (5, 120, 9000)] == ["about a minute", "about 2 min", "about 2.5 h"]
+    assert [summary.duration(s) for s in (5, 27, 60, 120, 9000)] == [
+        "about 10 s", "about 30 s", "about a minute", "about 2 min", "about 2.5 h"]
 
 
 # The cache
