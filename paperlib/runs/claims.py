@@ -7,12 +7,13 @@ sentences are written by a person; from here come the numbers in them and the ve
       claims:
       - id: kmex-keeps-accuracy
         paper: {where: "section 4, Table 2", says: "KMEx does not affect the performance", number: "79.1 to 78.6"}
-        on: any                                 # a data set, several, or any that the run has
+        on: any                                 # a data set, several, any that the run has, or "any but digits"
         quantity:                               # names for pointers and formulas: see `quantities`
           cnn: "table2_{on}.json:table2.CNN.test"
           kmex: "table2_{on}.json:table2.KMEx (K/C=5).test"
           change: "= kmex - cnn"
         holds: change >= -1
+        when: "the accuracy falls by 1 point at most"
         here: "KMEx changes the accuracy on {data} by {change:+.1f} points."
         why: "One human sentence: why it may not hold."
 
@@ -37,6 +38,7 @@ from paperlib.runs.quantities import ClaimError, Missing, Records, check, check_
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 LEDGER = NOTEBOOKS / "claims.yaml"
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # all is text: other loaders take a bare `on` for true
+ANY = "any"
 HOLDS, FAILS, UNMEASURED = "holds", "does not hold here", "not measured in this run"
 # What may hold a digit in a sentence without being a measurement: names, and places in the paper.
 NAMES = re.compile(r"\bB[1-4]+\b|\bK/C\s?=\s?\d+|\b(?:[Ee]q\.|Tables?|Figures?|[Ss]ections?|[Nn]otebooks?|Theorem)"
@@ -56,9 +58,9 @@ class Claim:
     holds: str
     here: str
     why: str
+    when: str
     where: str = ""
     number: str = ""
-
 
     @property
     def cited(self) -> str:
@@ -144,13 +146,15 @@ def judge(claims: Iterable[Claim], found: Records) -> list[Judged]:
 
 
 def _data_sets(claim: Claim, found: Records) -> tuple[str, ...]:
-    """The data sets that a claim speaks of; of `any`, those for which its first file is there."""
-    if claim.on != ("any",):
+    """The data sets that a claim speaks of; of `any`, those for which its first file is there, but those it leaves out.
+    """
+    if not claim.on[0].startswith(ANY):
         return claim.on
     file = next(iter(claim.quantity.values())).partition(":")[0].removesuffix(".json")
     settings = [record.get("settings", {}) for record in found.values()]  # those of make bench have no data set
+    out = claim.on[0].removeprefix(ANY).removeprefix(" but ")
     present = {each["dataset"]: None for each in settings if "dataset" in each}
-    return tuple(name for name in present if file.replace("{on}", name) in found) or ("any",)
+    return tuple(name for name in present if name != out and file.replace("{on}", name) in found) or (ANY,)
 
 
 def _judged(claim: Claim, dataset: str, found: Records) -> Judged:
@@ -207,8 +211,8 @@ def _as_html(text: str) -> str:
 
 def opening(notebook: str) -> Table:
     """The claims of a notebook before anything is measured: who says so and where, the number, and what must hold."""
-    rows = [[claim.where or "ours", claim.says, claim.number, symbols(claim.holds)] for claim in _of(notebook)]
-    return Table(["where", "claim", "number there", "holds if"], rows)
+    rows = [[claim.where or "ours", claim.says, claim.number, claim.when] for claim in _of(notebook)]
+    return Table(["where", "claim", "published number", "holds if"], rows)
 
 
 def closing(notebook: str, out: str = "", studies: Collection = ()) -> Table:
@@ -236,8 +240,3 @@ def _of(notebook: str) -> list[Claim]:
     if not found:
         raise ClaimError(f"{LEDGER.name} has no claim of notebook {notebook!r}; give a number such as \"04\".")
     return found
-
-
-def symbols(relation: str) -> str:
-    """A relation as a reader writes it: ≤ for <=."""
-    return relation.replace("<=", "≤").replace(">=", "≥").replace(" * ", " × ").replace(" -", " −")

@@ -68,7 +68,7 @@ def parser(folder: Path = NOTEBOOKS) -> argparse.ArgumentParser:
     p = sub.add_parser("networks", help="train the networks that ship anew, and say how near they come to them")
     p.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names or their beginnings: birds-cnn-0")
     p.add_argument("--out", default="", metavar="DIR",
-                   help="folder for weights and cards; data/networks: in place of those (default: figures/run/networks)")
+                   help="folder for weights and cards; data/networks replaces those (default: figures/run/networks)")
     p.add_argument("--jobs", type=int, default=0, metavar="N", help="networks at a time (default: as of reproduce)")
     p = sub.add_parser("fit", help="fit prototypes on a cluster, class by class; notebooks then find them in the cache")
     p.add_argument("--scheduler", required=True, metavar="ADDRESS", help="a Dask scheduler (tcp://host:port)")

@@ -125,11 +125,14 @@ README = """# Networks that ship
 
 These networks are what `make networks` trained; this page is written from their cards, the `.json` beside each file. A
 study takes a network from here in place of training where its card says exactly what is asked for: the same training
-pictures, recipe, seed and backbone. `--train` trains instead; `make networks` trains all of them anew and says how near
-it came. Prototypes, embeddings, votes and tables are computed from them, never shipped.
+pictures, recipe, seed and backbone. `--train` trains instead; `make networks` trains all of them anew, into
+`figures/run/networks`, and says how near it came. Prototypes, embeddings, votes and tables are computed from them, never
+shipped. The profile asks for three runs; five find all their networks here but two ProtoPNets of digits, which train in
+ten seconds each.
 
 Weights have 16 bits (batch norms and biases 32) and become 32 when they are loaded; accuracies are of what is loaded.
-`choosing` networks have not seen the validation pictures. The pictures are those of this project or of
+`choosing` networks have not seen the validation pictures. Minutes are those of a processor that often did other work at
+the same time. The pictures are those of this project or of
 scikit-learn; the networks are MIT like the code.
 
 """

@@ -13,7 +13,7 @@ import torch
 from paperlib.comparison.scores import part_match
 from paperlib.datasets import files
 from paperlib.networks import training
-from paperlib.runs import command, jobs, kernels, results, retrain, shipped
+from paperlib.runs import command, jobs, kernels, notebooks, results, retrain, shipped
 from paperlib.runs.study import Study
 
 TINY = Study(dataset="digits", backbone=f"{Path(__file__).parents[1] / 'small.py'}:tiny", classifier="fc",
@@ -107,9 +107,16 @@ def test_the_command_line_asks_for_training(tmp_path, monkeypatch):
 
 
 def test_other_cards_are_other_work_to_be_done(place):
-    before = shipped.stamp(TINY)
+    before, marks = shipped.stamp(TINY), []
     (place / "digits-protopnet-0.json").unlink()
     assert shipped.stamp(TINY) != before
+
+    def mark():
+        return notebooks.fingerprint("# %%", {}, {}, [], place)
+    before, marks = shipped.stamp(TINY), [mark()]
+    (place / "digits-cnn-0.safetensors").write_bytes(b"damaged")
+    marks.append(mark())
+    assert shipped.stamp(TINY) != before and marks[0] != marks[1], "what showed the network that was is run again"
 
 
 # What is damaged
