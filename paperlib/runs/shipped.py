@@ -34,12 +34,13 @@ def folder() -> Path:
 @contextmanager
 def taken_from(place: Path) -> Iterator[None]:
     """Meanwhile `folder()` is `place`."""
-    before = os.environ.get(PLACE, "")
+    before = os.environ.get(PLACE)
     os.environ[PLACE] = str(place)
     try:
         yield
     finally:
-        os.environ[PLACE] = before
+        os.environ.pop(PLACE)
+        os.environ.update({PLACE: before} if before else {})
 
 
 def name(study: Settings, kind: str) -> str:
@@ -126,14 +127,13 @@ README = """# Networks that ship
 These networks are what `make networks` trained; this page is written from their cards, the `.json` beside each file. A
 study takes a network from here in place of training where its card says exactly what is asked for: the same training
 pictures, recipe, seed and backbone. `--train` trains instead; `make networks` trains all of them anew, into
-`figures/run/networks`, and says how near it came. Prototypes, embeddings, votes and tables are computed from them, never
-shipped. The profile asks for three runs; five find all their networks here but two ProtoPNets of digits, which train in
-ten seconds each.
+`figures/run/networks`, and says how near it came. Prototypes, embeddings, votes and tables are computed from them,
+never shipped. The profile asks for three runs; five find all their networks here but two ProtoPNets of digits, which
+train in ten seconds each.
 
 Weights have 16 bits (batch norms and biases 32) and become 32 when they are loaded; accuracies are of what is loaded.
 `choosing` networks have not seen the validation pictures. Minutes are those of a processor that often did other work at
-the same time. The pictures are those of this project or of
-scikit-learn; the networks are MIT like the code.
+the same time. The pictures are those of this project or of scikit-learn; the networks are MIT like the code.
 
 """
 

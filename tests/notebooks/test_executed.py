@@ -12,7 +12,7 @@ import small
 from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
-from paperlib.runs import parameters
+from paperlib.runs import claims, parameters
 
 PATHS = parameters.select()
 NAMES = list(PATHS)
@@ -80,6 +80,15 @@ def test_committed_notebook_was_executed_to_its_end(name):
     assert counts == list(range(1, len(counts) + 1))
     check_outputs(notebook)
     assert not re.search(r"(?<![\w.])/(home|Users|root|tmp|work|private)/", nbformat.writes(notebook))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_notebook_opens_and_closes_with_what_the_saved_numbers_say(name):
+    number, figures = name[:2], str(parameters.NOTEBOOKS.parent / "figures")
+    found = [cell for cell in read(name, ".ipynb").cells if re.search(r"^(opening|closing)\(", cell.source, re.M)]
+    shown = {cell.source.splitlines()[-1].split("(")[0]: cell.outputs[-1].data["text/html"] for cell in found}
+    assert shown == {"opening": claims.opening(number)._repr_html_(),
+                     "closing": claims.closing(number, figures)._repr_html_()}
 
 
 @pytest.mark.parametrize("name", NAMES)

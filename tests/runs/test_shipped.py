@@ -214,6 +214,7 @@ def test_those_of_the_repository_are_small_and_as_their_cards_and_the_profile_sa
 def test_one_of_the_repository_is_loaded_and_as_accurate_as_its_card_says(trainings):
     study = Study.of_profile(dataset="digits")
     assert study.manifest == CARDS["digits-cnn-0"] and not trainings
+    assert study.protopnet_manifest == CARDS["digits-protopnet-0"] and not trainings
 
 
 def test_all_that_notebooks_show_are_there_and_on_the_page():
