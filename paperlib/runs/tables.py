@@ -36,7 +36,7 @@ B234 with another weight of its blocks, fitted on some of the training pictures.
     ("Attribution, measured (notebook 07)", "attribution_contest", "scores", """
 *Pointing*: is the highest pixel on the object, and on the parts that tell the predicted class from the runner-up?
 *Mass*: the share of the map, or of the map above its mean, that lies on them. *Deletion* (low is good) and *insertion*
-(high is good): areas under the probability as pixels are blurred or brought back, highest first. Edges and centre look
+(high is good): areas under the probability as pieces are blurred or brought back, highest first. Edges and centre look
 at no network or no picture: they are the floor. Grad-CAM at the last block is the positive part of eq. 11, so it scores
 as B4 does."""),
     ("What the maps cost (notebook 07)", "attribution_contest", "cost", """
