@@ -55,7 +55,7 @@ opening("00")
 # photographs (CUB-200), which are not ours to give away. A drawing also knows what no photograph tells: where each part
 # is, which parts set two species apart, and what the scene would be with another part.
 #
-# A training picture of up to fourteen classes:
+# One training picture from each of fourteen classes:
 
 # %%
 train, test, names = study.data.train, study.data.test, study.data.classes
@@ -219,13 +219,14 @@ print(f"Concepts of {names[c]} on the map of {column['name']}: {len(scores)} of 
 # %% [markdown]
 # Crown and back are one segment, eye and bill another, throat and breast a third; these are the reddest in the
 # attribution. The two large pieces of water have the largest shares of the evidence by size, not by score: only one
-# cell, in a corner, scores below the lower.
+# cell, in a corner, scores lower than both.
 #
 # ## What tipped the balance?
 #
 # What sets the prediction apart from the runner-up is the difference of their two maps: its mean is the gap between the
 # logits, and its zero is not arbitrary. For drawn birds we also know what *ought* to tip the balance: the parts in
-# which the two species differ. (A "plain" part has no mark of its own: a plain eye has the face's colour.)
+# which the two species differ. (A "plain" part has no mark of its own: a plain eye has the face's colour. Below the
+# parts are outlined, a mark that the bird lacks where it would be.)
 
 # %%
 parts, table = (), None

@@ -95,7 +95,8 @@ pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 #
 # UMAP is fitted on the training embeddings of the last data set; test embeddings (larger and paler) and prototypes are
 # then placed on the same map. A line joins each prototype to the middle of its own class: a long one means that UMAP
-# placed it among others, and is no measure of distance.
+# placed it among others, and is no measure of distance. Colours come round after ten classes; points of the second ten
+# are rings. Squares are hollow and in the darker colour of their class, so that the points show through.
 
 # %%
 def thinned(Z, y):
@@ -211,7 +212,8 @@ line = bars.axes[0].axhline(1, color="0.3", linewidth=0.8, linestyle="--", zorde
 
 # %% [markdown]
 # On both data sets the squares are nearer to their class than a test point is, and crosses and triangles several times
-# as far. By distance, the claim holds. Triangles have the length of the data: that they are far is the fault of their
+# as far. Crosses and triangles are far from their class, then, as the paper says, if *near* is read as a distance; the
+# next section reads it otherwise. Triangles have the length of the data: that they are far is the fault of their
 # direction, whose cosine Table 1 gives.
 #
 # ## Do triangles find their class?
@@ -229,7 +231,9 @@ pd.DataFrame(tested).T
 # %% [markdown]
 # In every network the first holds and the second does not: a triangle is several times as far from its class as a fresh
 # picture, and yet nearly always nearer to it than to any other. UMAP, which knows neighbours only, therefore draws it
-# among its own. "Rarely near" is a statement about distances, which the paper's figure cannot make.
+# among its own. So "rarely near" holds here as a statement about distances, which a UMAP cannot show, and fails as one
+# about the nearest class, which it can. The claims below take the paper's *dispersed* as a distance and its *near* as
+# the nearest class, and therefore judge the same triangles in opposite ways.
 #
 # ## Where the crosses go
 #
@@ -248,7 +252,7 @@ pd.DataFrame.from_dict(crowding, "index").round(3)
 
 # %% [markdown]
 # A few points, among the shortest of all, are nearest to all crosses. So a heap's place on the map says nothing about
-# their classes. It says that the $c_j$ are short, which depends on the training: our weight decay shrinks them. The
+# their classes. It says that the $c_j$ are short, which depends on the training: our weight decay may be why. The
 # paper prints no recipe; the code of Gautam et al. (2024), which it follows, has no decay, so its crosses may be
 # dispersed for another reason.
 #

@@ -198,8 +198,9 @@ pd.concat({title: pd.DataFrame.from_dict(rows, "index") for title, rows in votes
 # ## A picture of the vote
 #
 # One picture read three times: by B4, by B234, and by B234 without the factor $1/D_b$ of eq. 8. Each cell has the
-# colour of the class whose prototype is nearest; below is the tally of eq. 10. It is the first picture that B234 names
-# wrongly and the other two correctly, if there is one.
+# colour of the class whose prototype is nearest, or is grey if that class has few cells in all three maps; below is the
+# tally of eq. 10, whose grey bar holds all these *others*. It is the first picture that B234 names wrongly and the
+# other two correctly, if there is one.
 
 # %%
 def voters(study):
@@ -232,8 +233,8 @@ numbers = {name: {"winner": study.data.classes[ballots[name][1][i]],
 path = figures.keep(figure, "table2_vote", {"class": study.data.classes[some.labels[i]], **numbers}, study, out)
 
 # %% [markdown]
-# Most of B4's cells are of the correct class (darker blue), on the bird and in the sky. Most of B234's blue cells are
-# sky: much of the bird goes to other species, and so does the rest of the sky, each piece to the species whose
+# Most of B4's cells are of the correct class (the darker blue), on the bird and in the sky. Most of B234's blue cells
+# are sky: much of the bird goes to other species, and so does the rest of the sky, each piece to the species whose
 # prototype is nearest. Without the factor most of the bird is blue again.
 #
 # ## Who votes for what
@@ -313,10 +314,12 @@ first = {study.data.title: {name: each[study.data.title][0][name]["test"] for na
 pd.DataFrame({title: first[title] | extra[title] for title in extra}).round(1)
 
 # %% [markdown]
-# On the drawn birds B234 without the factor is as good as B34 and close to B4: most of the loss is the factor's. On
-# `digits` there is next to no loss to explain.
+# These are accuracies of the first network; Table 2 has means over networks, B234's some points higher. On the
+# drawn birds B234 without the factor is as good as B34 and close to B4: in this network most of the loss is the
+# factor's. (Notebook 06 finds that it costs B234 accuracy in each.) On `digits` there is next to no loss to explain.
 #
-# All test accuracies of the first run, with two errors on both sides, cut off where no accuracy can be:
+# All test accuracies of the first network, with two errors on both sides, cut off where no accuracy can be. Each data
+# set has a range of its own: on that of the birds the small differences on `digits` would not be seen.
 
 # %%
 def tests(study):
@@ -330,7 +333,7 @@ measured = {study.data.title: tests(study) for study in studies}
 rows = dict.fromkeys(name for found in sorted(measured.values(), key=len, reverse=True) for name in found)
 found = {name.replace("1/D_b", "$1/D_b$"): {title: each.get(name, (np.nan,) * 3) for title, each in measured.items()}
          for name in rows}
-figure = figures.forest(found, {title: f"{title}:\ntest accuracy, %" for title in measured})
+figure = figures.forest(found, {title: f"{title}, first network:\ntest accuracy, %" for title in measured})
 
 # %% [markdown]
 # Compare B234 with and without the factor. On the drawn birds the intervals are far apart: more than luck with
@@ -401,6 +404,9 @@ for title, rows in first.items():
 
 # %% [markdown]
 # ## What became of the claims
+#
+# Accuracies are means over the networks, but in the sentences on the factor and on parts of the training pictures,
+# where they are the first network's.
 
 # %%
 closing("04", out, studies)

@@ -23,7 +23,7 @@ data_root: str = ""       # folder of downloaded data or of your own class folde
 settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
 out: str = ""             # folder for figures and numbers; empty: figures/run
 pictures: int = 3         # how many test pictures to explain
-first: int = 0            # number of the test picture from which they are looked for
+first: int = 0            # number of the test picture from which the correct ones are looked for
 
 # %%
 import numpy as np
@@ -65,23 +65,24 @@ pd.DataFrame(table).T
 #
 # ## Which pictures
 #
-# Pictures that the network names correctly, and, last, one that it gets wrong, if there is any.
+# Pictures that the network names correctly, and, last, the one about which it is most wrong, if it is wrong about any:
+# the one whose *gap*, the predicted class's logit less the true one's, is largest.
 
 # %%
 Z, y = study.embeddings("test")
-predicted = study.trained.classify(torch.as_tensor(Z, device=study.trained.device)).argmax(1).cpu().numpy()
+logits = study.trained.classify(torch.as_tensor(Z, device=study.trained.device)).cpu().numpy()
+predicted, gap = logits.argmax(1), logits.max(1) - logits[np.arange(len(y)), y]
 
 def choose(pictures, first):
-    """Numbers of test pictures: correct ones, the first of classes far apart, then a wrong one of another class."""
+    """Numbers of test pictures: correct ones, the first of classes far apart, then the one that is most wrong."""
     order, correct = np.roll(np.arange(len(y)), -first), {}
     for i in order[predicted[order] == y[order]].tolist():
         correct.setdefault(y[i], i)
-    wrong = order[predicted[order] != y[order]].tolist()
-    wrong = wrong if pictures > 1 or not correct else []
-    few = min(pictures - bool(wrong), len(correct))
+    wrong = np.flatnonzero(predicted != y)
+    wrong = wrong if pictures > 1 or not correct else wrong[:0]
+    few = min(pictures - bool(len(wrong)), len(correct))
     found = [list(correct.values())[j] for j in np.linspace(0, len(correct) - 1, few).round().astype(int)]
-    wrong.sort(key=lambda i: y[i] in y[found])  # keeps the order otherwise
-    return found + wrong[:1]
+    return found + wrong[np.argsort(-gap[wrong])[:1]].tolist()
 
 # %%
 if pictures < 1:
@@ -89,8 +90,8 @@ if pictures < 1:
 chosen, names = choose(pictures, first), study.data.classes
 titles = [f"test picture {i}:\n{names[y[i]]}" + f",\ntaken for {names[predicted[i]]}" * bool(predicted[i] != y[i])
           for i in chosen]
-pd.DataFrame({"label": [names[y[i]] for i in chosen], "prediction": [names[predicted[i]] for i in chosen]},
-             index=pd.Index(chosen, name="test picture"))
+pd.DataFrame({"label": [names[y[i]] for i in chosen], "prediction": [names[predicted[i]] for i in chosen],
+              "gap, in logits": [round(float(gap[i]), 2) for i in chosen]}, index=pd.Index(chosen, name="test picture"))
 
 # %% [markdown]
 # ## One picture, step by step
@@ -165,11 +166,12 @@ print(f"{deepest.name}: {len(of_class.unique())} concepts, scores from {att.min(
 # (eq. 10); the predicted class is blue. Below, a band per explainer: B4 and B234, as in the paper, then B34. In a band:
 #
 # - the **concept map** among the $K/C$ prototypes of the predicted class;
-# - the **attribution** (eq. 11 and its way upstream) less its own mean, on a scale of its own: red is higher than the
-#   average cell, blue lower;
-# - the **prototypes**: the training pictures that they come from, the patch in the box. Frame and number are those on
-#   the map; the percentage is the concept's *share of the evidence*, its cells times their mean score over the sum of
-#   the map. The largest comes first; a number that is not on the map has no cell there.
+# - the **attribution** (eq. 11 and its way upstream) less its own mean, on one scale for all three: red is higher than
+#   the average cell, blue lower;
+# - the **prototypes**: the training pictures that they come from. The box is drawn around the prototype's cell and is a
+#   third of the picture wide, to show something of its surroundings: a cell of B234 is much smaller. Frame and number
+#   are those on the map; the percentage is the concept's *share of the evidence*, its cells times their mean score over
+#   the sum of the map. The largest comes first.
 
 # %%
 explained = [study.explain(i) for i in chosen]
@@ -182,13 +184,19 @@ for rank, (i, columns, title) in enumerate(zip(chosen, explained, titles, strict
     figures.keep(figure, "figure1" if rank == 1 else f"figure1_{rank}", numbers, study, out)
 
 # %% [markdown]
-# Take the first bird. At B4 its darkest red lies on the head and just as much on the water above and before it, for a
-# cell of the last block sees much of the picture; at B34 on the head and close around it; at B234 within the bird's own
-# outline. B4's concepts are blocks on and around the bird, B34 cuts it into smaller ones, B234 follows its outline, the
-# stone and the line between light and dark water. At B34 and B234 number 1, the largest share of the evidence, is
-# mostly the water below: it has the most cells, and each counts for something, because zero on this scale means nothing
-# (notebook 01). Cell by cell the bird counts more. On top, all three vote for the prediction, B234 only just; on the
-# last picture, which the network gets wrong, B234's votes are divided among many species.
+# **The first bird.** At B4 the darkest red lies on the head and just as much on the water above and before it, for a
+# cell of the last block sees much of the picture; at B34 on the head and close around it; B234's, paler, lies within
+# the bird's own outline. B4's concepts are blocks on and around the bird, B34 cuts it into smaller ones, B234 follows
+# its outline, the stone and the line between light and dark water. At B34 and B234 number 1, the largest share of the
+# evidence, is mostly the water below: it has the most cells, and each counts for something, because zero on this scale
+# means nothing (notebook 01). Cell by cell the bird counts more. All three vote for the prediction, B234 only just.
+#
+# **The second bird** gets more of every map's votes. The darkest red of B4 and B34 is where its tail ends and on the
+# water behind, not on the black mask that a birder would look at; B234 reddens the bird and a rim of water around it.
+#
+# **The last bird** is the one that the network gets wrong, and all three vote for the wrong species with it. B4 and B34
+# have the true one in second place; B234's votes are divided among so many that *others* is its longest bar. The
+# darkest red of B4 and B34 runs across the bird's body and on to what is before its breast.
 #
 # ## The same in numbers
 #
@@ -224,11 +232,11 @@ pd.DataFrame(readings).T
 # %% [markdown]
 # A concept can lead because it is large or because it scores high; *its score / mean* tells which. B4's leading
 # concepts score well above the mean; B234's are all background and lead by size, with a score below it. Where most
-# votes go to another class than the prediction, this explainer would classify the picture otherwise.
+# votes go to another class than the prediction, an explainer would classify the picture otherwise: here none does.
 #
 # ## A wrong prediction, explained
 #
-# The last prediction is wrong. Why it won is told by the evidence for it less that for the true class: the mean of
+# Why a wrong class won is told by the evidence for it less that for the true class: the mean of
 # $h_r \cdot (c_\text{said} - c_\text{true})$ is the gap between the two logits.
 
 # %%
@@ -244,28 +252,30 @@ if said != true:
     figures.keep(figure, "figure1_wrong", {"picture": i, "gap": lead.mean(), "lead": lead, "parts": parts}, study, out)
 
 # %% [markdown]
-# Red cells speak for the species named, blue ones for the true one. The two differ in the wing bars alone, and this
-# bird has none. The darkest red lies on the lower wing and behind it, next to where they would be. There is red in the
-# grass, too.
+# Red cells speak for the species named, blue ones for the true one. The two differ in the tail alone: short and rufous
+# on the true species, longer, notched and brown on the other. Here it is a small dab of red-brown beside a leaf, and
+# the map does not point at it. One of its cells is red, too, but the darkest red is at the left edge and towards the
+# lower right corner, where there is nothing but blurred green; the blue is on the head, above it and before it.
 #
 # What would the network have done? The bird can be drawn again: on each of the backgrounds, and with the parts above as
 # the *other* species has them.
 
 # %%
-def said_of(i, **change):
-    """The network's class for picture i, drawn again."""
-    return names[int(net(study.data.test.redrawn(i, **change)[None])[0].argmax())]
-
 if parts:
     changes = {"as it is": {}, **{f"on {name}": {"background": b} for b, name in enumerate(birds.BACKGROUNDS)},
                f"marked as {names[said]}": {"like": said}}
-    again = {name: said_of(i, **change) for name, change in changes.items()}
-    figures.keep(None, "figure1_wrong_redrawn", again, study, out)
-pd.Series(again, name=f"picture {i}, a {names[true]}, is called").to_frame() if parts else None
+    drawn = torch.stack([study.data.test.redrawn(i, **change) for change in changes.values()])
+    logits = net(drawn).cpu()
+    again = {name: names[int(row.argmax())] for name, row in zip(changes, logits, strict=True)}
+    gaps = {name: float(row[said] - row[true]) for name, row in zip(changes, logits, strict=True)}
+    figures.keep(None, "figure1_wrong_redrawn", {**again, "gaps, in logits": gaps}, study, out)
+columns = {f"picture {i}, {names[true]}, is called": again, "gap, in logits": gaps} if parts else {}
+pd.DataFrame(columns).round(2) if parts else None
 
 # %% [markdown]
-# The drawn bird is named correctly on the other backgrounds: it was the grass that tipped the balance. (The last row is
-# a weak check: marked as the species that the network named, the bird keeps that name.)
+# On water the same bird is named correctly by nearly a logit, on sky by a little; on grass the gap is halved and the
+# name stays wrong. The green behind the bird tipped the balance, as the map said: another background moves the gap by
+# up to four logits, the other species' tail (last row) by less than one.
 #
 # ## Take the mark away
 #
@@ -294,14 +304,16 @@ if study.dataset == "birds":
     rival = int(logits.argsort(descending=True)[1])
     pixels = changed(i, rival)
     maps, logits = maps_for(torch.stack(list(pixels.values())), torch.full((len(pixels),), c))
-    titles = [f"{name}: {names[int(row.argmax())]}" for name, row in zip(pixels, logits, strict=True)]
+    titles = [f"{name}:\n{names[int(row.argmax())]}" for name, row in zip(pixels, logits, strict=True)]
     figure = figures.about_mean(list(pixels.values()), {name: list(att) for name, att in maps.items()}, titles)
     figures.keep(figure, "figure1_redrawn", {"picture": i, "rival": names[rival], "logits": logits[:, [c, rival]]},
                  study, out)
 
 # %% [markdown]
-# A row per picture, all maps on one scale; above each stands what the network calls the bird. With the runner-up's
-# marks the red for the first prediction pales; on another background the darkest red stays where it was.
+# A row per picture, all maps on one scale and for the first prediction; above each stands what the network calls the
+# bird. With the runner-up's marks the red pales in all three maps. On another background B4's and B34's darkest red
+# stays at the head and gets darker; B234's segments are others, and its darkest red moves from all over the bird
+# mostly to throat and breast.
 #
 # From here on each number is a mean over up to a hundred test pictures.
 
@@ -407,8 +419,9 @@ def part_overlap(study):
 # %%
 def summarised(found):
     """The means of `part_overlap`, with 95 % intervals over pictures; also of the differences to the last explainer."""
-    rows = {name: dict(zip(("IoU", "low", "high", "swapped", "ceiling"),
-                           (own.mean(), *interval(own), other.mean(), best.mean()), strict=True))
+    columns = "IoU", "low", "high", "ceiling", "swapped", "less swapped", "low of it", "high of it"
+    rows = {name: dict(zip(columns, (own.mean(), *interval(own), best.mean(), other.mean(), (own - other).mean(),
+                                     *interval(own - other)), strict=True))
             for name, (own, other, best) in found.items()}
     *others, last = found
     more = {name: found[name][0] - found[last][0] for name in others}
@@ -418,12 +431,13 @@ def summarised(found):
 # %%
 overlaps = {study.dataset: summarised(part_overlap(study)) for study in studies if study.data.test.masks is not None}
 rows = {(study.data.title, name): row for study in studies for name, row in overlaps.get(study.dataset, {}).items()}
-pd.DataFrame(rows).T.round(3).astype(object).fillna("") if rows else None
+pd.DataFrame(rows).T.round(4).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# All three beat *swapped*, B4 only just; none comes near the *ceiling*. B34's overlap is the largest, a little larger
-# than B234's; B234's exceeds that of another picture's map by most: large segments overlap something anywhere. The last
-# rows are differences, picture by picture, with their intervals; that of B34 less B234 lies above zero.
+# *Low* and *high* are the ends of 95 % intervals over pictures. All three exceed *swapped*, by intervals above zero,
+# B4's by a hair; none comes near the *ceiling*. B34's overlap is the largest, a little larger than B234's; B234's
+# exceeds that of another picture's map by most: large segments overlap something anywhere. The last rows are
+# differences, picture by picture; the interval of B34 less B234 lies above zero.
 #
 # ## How many concepts are on a map?
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 PALETTE = sns.color_palette("colorblind", 10)
 # The same ten, in an order whose first five stay furthest apart to a colour-blind eye; grey, the maps' ground, is last.
@@ -114,9 +114,9 @@ def colours_of(column: dict) -> tuple[dict, dict]:
     return colours, {k: (0.35 + 0.55 * ((7 * i) % 11) / 10,) * 3 for i, k in enumerate(others)}
 
 
-def count(ids) -> str:
+def count(ids, where: str = "the map") -> str:
     """The number of different concepts on a map, as a title."""
-    return f"concepts on the map: {len(np.unique(array(ids)))}"
+    return f"concepts on {where}: {len(np.unique(array(ids)))}"
 
 
 def spread(attribution) -> float:
@@ -190,7 +190,7 @@ def about_mean(pictures, maps: dict[str, list], titles) -> Figure:
     figure, axes = plt.subplots(n, len(maps) + 1, figsize=(1.9 * len(maps) + 2.6, 1.9 * n + 0.2), squeeze=False,
                                 layout="constrained")
     for i, picture in enumerate(pictures):
-        show(axes[i, 0], picture, textwrap.fill(titles[i], 30))
+        show(axes[i, 0], picture, "\n".join(textwrap.fill(line, 30) for line in titles[i].split("\n")))
         for axis, (name, each) in zip(axes[i, 1:], maps.items(), strict=True):
             image = overlay(axis, picture, each[i], limit)
             axis.set_title(name if i == 0 else "", fontsize=9)
@@ -233,18 +233,18 @@ def _lines(name: str) -> list[str]:
 
 
 def parts(picture, mask, chosen: dict[str, int], lead, title: str) -> Figure:
-    """A mask (H, W) of parts, `chosen` (name -> number) in colour, beside a map `lead` (h, w) of evidence.
+    """A picture (3, H, W) uint8 with the parts `chosen` (name -> number) of its mask (H, W) outlined, beside a map.
 
-    The map lies over the picture (3, H, W) uint8, red and blue about zero.
+    The map `lead` (h, w) of evidence lies over the picture, red and blue about zero.
     """
     mask, lead = array(mask), array(lead)
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.8), layout="constrained")
-    painted = np.where((mask > 0)[..., None], 0.72, 0.95) * np.ones(3)
+    show(axes[0], picture, "where the differing parts are, or would be")
     for i, number in enumerate(chosen.values()):
-        painted[mask == number] = CONCEPTS[i % 10]
-    axes[0].imshow(painted)
-    axes[0].set_title("where the two species differ", fontsize=8)
-    frame(axes[0])
+        if (mask == number).any():  # else it is hidden
+            around = binary_dilation(mask == number, iterations=max(1, len(mask) // 100))  # hides nothing
+            line = axes[0].contour(around, levels=[0.5], colors=[CONCEPTS[i % 10]], linewidths=1.4)
+            line.set_path_effects([withStroke(linewidth=2.4, foreground="white")])
     handles = [Rectangle((0, 0), 1, 1, color=CONCEPTS[i % 10]) for i in range(len(chosen))]
     axes[0].legend(handles, list(chosen), loc="center right", bbox_to_anchor=(0, 0.5), fontsize=8, frameon=False)
     image = overlay(axes[1], picture, lead, float(np.abs(lead).max()) or 1.0)

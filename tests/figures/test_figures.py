@@ -64,6 +64,8 @@ def test_dots_has_one_dot_per_number_and_a_row_per_name():
     found = [sorted(dots.get_offsets()[:, 0].round(3)) for dots in axis.collections]
     assert found == [[0.1, 0.2, 0.5], [0.4, 0.8, 0.9]]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["first", "second"]
+    alike = figures.dots({"first": {"honest": [0.5, 0.5, 0.501, 0.9]}}, "share", (0, 1)).axes[0].collections[0]
+    assert len(set(alike.get_offsets()[:3, 1])) == 3, "dots that coincide step aside"
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -118,9 +120,29 @@ def test_figure1_numbers_its_segments_and_says_their_share_of_the_evidence():
     figure = figures.figure1(picture, columns, "a picture", [f"species {c}" for c in range(5)])
     titles = [axis.get_title() for axis in figure.axes]
     assert titles.count("1: 80%") == 2 and titles.count("2: 20%") == 2
-    assert "B234: votes among all 10\nconcepts on the map: 4" in titles
+    assert "B234: votes among all 10 prototypes\nconcepts on that map: 4" in titles
+    limits = {image.get_clim() for axis in figure.axes for image in axis.images if image.get_cmap().name == "RdBu_r"}
+    assert len(limits) == 1, "the darkest red means the same in each band"
     assert sum(drawn_texts(axis) == ["1", "2"] for axis in figure.axes) == 2
     assert sum(drawn_texts(axis)[:1] == ["25% species 0"] for axis in figure.axes) == 2
+
+
+@pytest.mark.parametrize("share, there, shown", [(0.333, True, "33%"), (0.004, True, "<1%"), (-0.002, True, "-0.2%"),
+                                                 (-0.02, True, "-2%"), (0.0, False, "not on the map")])
+def test_a_share_that_rounds_to_zero_is_not_one_that_is_not_there(share, there, shown):
+    from paperlib.figures.paper import _share
+    assert _share(share, there) == shown
+
+
+def test_a_tally_ends_with_the_rest():
+    from paperlib.figures.paper import tally
+    classes = np.arange(10).reshape(2, 5)
+    axes = plt.subplots(1, 3)[1]
+    tally(axes[0], classes, "abcdefghij", {0: "red"})
+    tally(axes[1], classes, "abcdefghij", {0: "red"}, named={0, 3})
+    tally(axes[2], classes % 2, "abcdefghij", {})
+    assert drawn_texts(axes[0]) == [*(f"10% {c}" for c in "abcde"), "50% others"]
+    assert drawn_texts(axes[1]) == ["10% a", "10% d", "80% others"] and drawn_texts(axes[2]) == ["50% a", "50% b"]
 
 
 def test_votes_colours_the_correct_class_alike_everywhere():
@@ -131,6 +153,16 @@ def test_votes_colours_the_correct_class_alike_everywhere():
     np.testing.assert_allclose(above[0].images[1].get_array()[0, 0], figures.CONCEPTS[0])
     np.testing.assert_allclose(above[1].images[1].get_array()[1, 1], figures.CONCEPTS[0])
     assert drawn_texts(below[0]) == ["75% d", "25% b"] and len(drawn_texts(below[1])) == 4
+
+
+def test_votes_keeps_grey_for_the_others():
+    picture, maps = np.zeros((3, 8, 8), dtype=np.uint8), {"B4": np.arange(8).reshape(2, 4)}
+    figure = figures.votes(picture, maps, list("abcdefgh"), 7, "h")
+    (above,) = [axis for axis in figure.axes if len(axis.images) == 2]
+    (below,) = [axis for axis in figure.axes if axis.patches]
+    painted = above.images[1].get_array()
+    np.testing.assert_allclose([painted[1, 1], painted[1, 2]], 0.9)  # f and g, the last two of those with one cell
+    assert drawn_texts(below)[-1] == "25% others" and len(drawn_texts(below)) == 7
 
 
 def test_keep_writes_the_numbers_with_settings_and_versions(tmp_path, monkeypatch):
@@ -211,13 +243,11 @@ def test_panel_of_many_methods_stands_in_bands():
     assert [axis.get_title() for axis in drawn if axis.get_title()] == [f"m\n{i}" for i in range(9)]
 
 
-def test_neighbours_differ_in_hue_and_a_number_stays_in_the_frame():
-    from colorsys import rgb_to_hls
-
+def test_ten_classes_differ_in_colour_and_a_number_stays_in_the_frame():
     from paperlib.figures.paper import _beside, distinct
-    hues = [rgb_to_hls(*colour)[0] for colour in distinct(20)]
-    assert all(min(abs(a - b), 1 - abs(a - b)) > 0.04 for a, b in zip(hues, hues[1:], strict=False))
-    assert len(set(distinct(20))) == 20
+    colours = np.array(distinct(25))
+    apart = np.linalg.norm(colours[:10, None] - colours[:10], axis=2) + np.eye(10)
+    assert apart.min() > 0.15 and np.allclose(colours[:10], colours[10:20]) and (colours[20:] <= colours[:5]).all()
     axis = plt.figure().add_subplot()
     points = np.array([[0.0, 0], [1, 1], [1, 0]])
     _beside(axis, points, points)
@@ -244,6 +274,8 @@ def test_differences_fit_a_page():
 def test_no_minus_before_a_zero():
     row = {word: {"difference": gap, "limit": 0.1, "p": 0.5} for word, gap in {"s": -0.001, "t": -0.2}.items()}
     assert drawn_texts(figures.differences({"B4": {"a": row}}, ["s", "t"]).axes[0]) == ["0.00", "-0.20"]
+    small = {"s": {"difference": -0.0012, "limit": 0.001, "p": 0.01}}
+    assert drawn_texts(figures.differences({"B4": {"a": small}}, ["s"]).axes[0]) == ["-0.001"], "told from zero"
 
 
 def test_plane_has_a_panel_for_each_classifier_on_one_scale():

@@ -122,13 +122,17 @@ def test_a_window_holds_the_whole_cell_and_lies_in_the_picture(resolution, side)
         assert top <= row * 24 / resolution[0] and top + height >= (row + 1) * 24 / resolution[0] and left == 0
 
 
-def test_parts_paints_the_chosen_parts_only():
-    mask = np.array([[0, 1], [2, 2]])
-    figure = figures.parts(np.zeros((3, 2, 2), dtype=np.uint8), mask, {"crown": 2}, torch.tensor([[3.0, -1.0]]), "lead")
-    painted = figure.axes[0].images[0].get_array()
+def test_parts_outlines_the_chosen_parts_that_are_there():
+    mask, lead = np.zeros((20, 20), dtype=int), torch.tensor([[3.0, -1.0]])
+    mask[5:10, 5:10], mask[12:15, 12:15] = 2, 1
+    picture = np.full((3, 20, 20), 7, dtype=np.uint8)
+    figure = figures.parts(picture, mask, {"crown": 2, "wing bars": 3}, lead, "lead")
+    (line,) = figure.axes[0].collections
+    assert np.allclose(line.get_edgecolor()[0][:3], figures.CONCEPTS[0])
     assert figure.axes[1].images[1].get_clim() == (-3, 3)
-    assert np.allclose(painted[1], figures.CONCEPTS[0])
-    assert np.allclose(painted[0, 0], 0.95) and np.allclose(painted[0, 1], 0.72)
+    (outline,) = line.get_paths()
+    assert outline.get_extents().bounds == pytest.approx((3.5, 3.5, 7, 7)), "around the part, one pixel away"
+    assert (figure.axes[0].images[0].get_array() == 7).all()
 
 
 def test_prediction_writes_the_logits():
