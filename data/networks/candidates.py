@@ -22,9 +22,10 @@ from paperlib.datasets import files
 from paperlib.runs import retrain, shipped
 from paperlib.runs.study import Study
 
-# How many seeds of each; the first is the one that ships.
+# How many seeds of each; the first is the one that ships. Epochs, where they are not the recipe's 24, follow the name.
 NETWORKS = {"resnet18_x0_25_replicate": 2, "resnet18_x0_25": 1, "resnet18_x0_5_replicate": 1,
-            "resnet34_x0_25_replicate": 1, "resnet34_x0_5_replicate": 1}
+            "resnet34_x0_25_replicate": 1, "resnet34_x0_5_replicate": 1, "resnet18_x0_25_replicate, 12 epochs": 1,
+            "resnet18_x0_25_replicate, 48 epochs": 1}
 EXPLAINERS = {"B4": {"depth": 1}, "B34": {"depth": 2}, "B234": {"depth": 3},
               "B234, no factor": {"depth": 3, "block_weight": "none"}}
 BATCH, ROUNDS = 16, 9  # of the clock
@@ -66,20 +67,20 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args(words)
     torch.set_num_threads(1)
-    found, nets = {}, {}
+    found, nets, training = {}, {}, {}
     for name in options.only:
-        seeds = {}
+        seeds, (backbone, _, epochs) = {}, name.partition(", ")
         for seed in range(NETWORKS[name]):
-            study = Study.of_profile(dataset="birds", backbone=name, seed=seed, choosing=True, train_anew=True)
+            study = Study.of_profile(dataset="birds", backbone=backbone, seed=seed, choosing=True, train_anew=True,
+                                     epochs=int(epochs.removesuffix(" epochs") or 0))
             seeds[seed] = measured(study)
-        nets[name] = study.trained
+        nets[name], training = study.trained, training or study.checkpoint.manifest["training"]
         found[name] = {"parameters": sum(p.numel() for p in study.trained.parameters()),
                        "bytes": sum(t.nbytes for t in shipped.halved(study.checkpoint.tensors).values()),
                        "seeds": seeds}
         print(name, json.dumps(found[name]), flush=True)
     for name, clock in clocked(nets, study.data.train.batch(range(BATCH))).items():
         found[name]["forward"] = clock
-    training = study.checkpoint.manifest["training"]
     kept = {"dataset": study.dataset, "size": study.data.size, "trained on": len(study.data.train),
             "measured on": len(study.data.test), "recipe": training["recipe"],
             "precision of training": training["precision"], "prototypes_per_class": study.k, "n_init": study.n_init,

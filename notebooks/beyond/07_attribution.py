@@ -43,6 +43,7 @@ from paperlib import figures
 from paperlib.attribution import upsample
 from paperlib.comparison import contest, pairs, truth
 from paperlib.comparison.methods import grad_cam
+from paperlib.comparison.scores import about_mean, capped
 from paperlib.datasets import birds
 from paperlib.runs.study import n_runs, open_studies
 
@@ -124,9 +125,10 @@ print(f"The evidence is negative in {float((evidence < 0).double().mean()):.1%} 
 # ## The same pictures, all methods
 #
 # Each map is divided by its largest absolute value; those of eq. 11 and of Soft-CAM are shown about their own mean, for
-# zero is arbitrary there, and all in squares of a few pixels, for lone pixels are not seen. Red speaks for the class,
-# blue against it (or for it less than the mean); black lines go round the parts that should be found, where they are
-# known.
+# zero is arbitrary there, and all in squares of a few pixels, for lone pixels are not seen. Saliency and integrated
+# gradients have a few squares far above all others: one in fifty is drawn at full colour there. Red speaks for the
+# class, blue against it (or for it less than the mean); black lines go round the parts that should be found, where they
+# are known.
 
 # %%
 shown = np.linspace(0, len(todo.numbers) - 1, min(5, len(todo.numbers))).round().astype(int)
@@ -135,16 +137,17 @@ methods, net = contest.methods(study), study.trained
 maps = {name: method(net, x, target) for name, method in methods.items() if name not in ("Grad-CAM", "edges", "centre")}
 maps |= {name: m[shown] for name, m in contest.floors_and_ceilings(study, todo).items() if name != contest.FLAT}
 
-def about_mean(m):
-    """Maps less their means; zero where that is but rounding."""
-    flat = m.std((1, 2), keepdim=True) < 1e-3 * m.abs().mean((1, 2), keepdim=True)
-    return torch.where(flat, 0.0, m - m.mean((1, 2), keepdim=True))
-
 def squares(m):
-    return list(torch.nn.functional.avg_pool2d(m, max(1, study.data.size // 56)))
+    return torch.nn.functional.avg_pool2d(m, max(1, study.data.size // 56))
+
+def as_drawn(name, m):
+    """A method's maps as the figure shows them"""
+    if name in (*ours, "Soft-CAM"):
+        return list(squares(about_mean(m)))
+    return list(capped(squares(m)) if name in ("saliency", "integrated gradients") else squares(m))
 
 # %%
-drawn = {name: squares(about_mean(m) if name in (*ours, "Soft-CAM") else m) for name, m in maps.items()}
+drawn = {name: as_drawn(name, m) for name, m in maps.items()}
 pictures = [study.data.test.pixels(i) for i in numbers]
 titles = [f"{names[a]} or {names[b]}?" for a, b in zip(target, todo.rival[shown], strict=True)]
 outlines = None if todo.parts is None else list(todo.parts[shown])
@@ -153,25 +156,29 @@ path = figures.keep(figure, "attribution_panel", {"pictures": numbers.tolist()},
 
 # %% [markdown]
 # B4 is a soft blob on the bird, or beside it; B34 cuts it into blocks, and B234 comes near the bird's outline, in
-# places with the stone or a strip of the background. A segment keeps one score, wherever it lies. The oracles show what
-# so many cells could say: even the coarsest finds the parts.
+# places with the stone or a strip of the background. A segment keeps one score, wherever it lies. Saliency and
+# integrated gradients pick out small pieces of the bird, and in the first and third rows specks of the water. The
+# oracles show what so many cells could say: even the coarsest finds the parts.
 #
 # ## Class, or class against rival?
 #
 # "Why a Thicket Sparrow and not a Brook Sparrow?" is a question about $y_j - y_k$. Whatever explains a logit explains
 # this lead: put $c_j - c_k$ in the place of $c_j$. So do eq. 11 and its way upstream, Soft-CAM, gradients, occlusion.
 # RISE cannot: it weighs masks by the probability of one class (in which all rivals are). Edges, centre, a flat map and
-# the oracles know no class. Maps of the class and of the lead, about their means:
+# the oracles know no class. Maps of the class and of the lead, drawn as above:
 
 # %%
 both = {}
 for name in (*ours, "saliency"):
     lead = contest.lead_maps(net, name, methods[name], x, target, todo.rival[shown])
-    both |= {f"{name}, class": squares(about_mean(maps[name])), f"{name}, lead": squares(about_mean(lead))}
+    both |= {f"{name}, class": as_drawn(name, maps[name]), f"{name}, lead": as_drawn(name, lead)}
 figure = figures.panel(pictures, both, titles, outlines)
 path = figures.keep(figure, "attribution_lead", {"pictures": numbers.tolist()}, study, out)
 
 # %% [markdown]
+# Mostly class and lead mark the same place. Not so in the third row: there the maps of the class are on the bird, and
+# those of the lead, of B34 and B234, are red over most of the picture.
+#
 # ## Scores
 #
 # - *Pointing game*: is the map's highest pixel on the mask? *Mass*: the share of its positive part there. *Mass above
@@ -233,7 +240,8 @@ path = figures.keep(figure, "attribution_scores", {"means": means, "areas": area
 # Two methods are compared on the same pictures: the mean of the differences, picture by picture. *Limit* is three
 # standard errors: less could not be seen on these pictures. *p* is the chance of so large a mean if each difference had
 # its sign by chance, corrected by Holm's method for all the comparisons that this section makes: each of the paper's
-# maps with each other method, on each score that has a good side.
+# maps with each other method, on each score that has a good side. The limit is that of one comparison by itself, before
+# the correction; so a difference a little beyond it need not be told apart among so many.
 
 # %%
 SIDES = {"pointing, object": 1, "pointing, parts": 1, "mass above mean, parts": 1, "swap": 1, "swap, lead": 1,
@@ -255,8 +263,9 @@ rows = pd.DataFrame(compared).T.rename_axis(["ours", "other", "score"])
 print(f"{len(rows)} comparisons; {(rows['p'] < 0.05).sum()} are told apart (p below .05).")
 
 # %% [markdown]
-# By how much each of the paper's maps is better (red) or worse (blue) than each other method; numbers are bold where
-# the two are told apart.
+# By how much each of the paper's maps is better (red) or worse (blue) than each other method. The colour is the
+# difference in its standard errors, pale near zero and full from six on; beyond three it is larger than its limit.
+# Numbers are bold where the two are told apart, after the correction.
 
 # %%
 kept = {mine: {} for mine in ours}
@@ -266,10 +275,12 @@ figure = figures.differences(kept, list(good))
 path = figures.keep(figure, "attribution_differences", kept, study, out)
 
 # %% [markdown]
-# On the bird and its parts none but the flat map is told to be worse than the paper's maps; the oracles, and even the
-# edges of the picture, are better, and so are saliency and integrated gradients on most of these scores. Even a bump in
-# the centre points at the bird more often than B34 and B234. Deletion and insertion tell only the flat map from the
-# paper's. The verdict changes least with the edges; with RISE it changes more than with any of the paper's maps.
+# On the bird and its parts only the flat map can be shown to be worse than the paper's maps; the oracles, and even the
+# edges of the picture, are better. Saliency and integrated gradients are better than B34 and B234 on all of these
+# scores, than B4 on two of them and on one. (B4 and Grad-CAM are one map but for its negative part; that moves the mass
+# consistently, and by so little that it takes more decimals to see.) Even a bump in the centre points at the bird more
+# often than B34 and B234. Deletion and insertion tell only the flat map from the paper's. The verdict changes least
+# with the edges; with RISE it changes more than with any of the paper's maps.
 #
 # The limits, as medians over the cheap methods and over those on every third picture:
 
@@ -295,7 +306,8 @@ lead_gains.round(3)
 # ## What they cost
 #
 # Seconds of a method divided by those of a forward pass of the same batch, in the same minute on the same machine. B4,
-# B34 and B234 come with their concept map.
+# B34 and B234 come with their concept map, without the fitting of the prototypes that it needs once. (Notebook 11 says
+# what that costs. Soft-CAM's map comes without its training.)
 
 # %%
 cost = contest.costs(study, n=min(4, len(todo.numbers)))
@@ -358,8 +370,8 @@ for name in (*ours, "saliency", "integrated gradients", "RISE", "centre"):
 # - A score is read between its floor and its ceiling: a flat map below, an oracle of the same cells above.
 # - The way upstream gives finer outlines. It averages over segments that may lie anywhere in the picture, so it cannot
 #   put back what the last block's few cells have lost: on these birds it points at the parts no more often than B4.
-# - Of the methods that explain the network as it is, the paper's maps are the cheapest; like Grad-CAM they take less
-#   than two forward passes.
+# - Of the methods that explain the network as it is, the paper's maps are the cheapest, once their prototypes are
+#   fitted; like Grad-CAM they take less than two forward passes.
 # - These are small networks on drawn birds. For fifty species of real birds and a pretrained network
 #   `figures/README.md` keeps the means of six of these scores.
 #

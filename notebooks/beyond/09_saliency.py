@@ -30,7 +30,7 @@ data_root: str = ""       # folder of downloaded data or of your own class folde
 settings: dict = {}       # any other setting of paperlib.runs.study.Study, as {"epochs": 3, "seed": 1}
 out: str = ""             # folder for figures and numbers; empty: figures/run
 visualised: int = 4       # classes whose picture is made
-ascent_l2: list = [0.0, 0.001, 0.01, 0.1]  # weights of the picture's norm in what is ascended
+ascent_l2: list = [0.0, 0.001, 0.002, 0.005, 0.01, 0.1]  # weights of the picture's norm in what is ascended
 boxed_per_class: int = 2  # test pictures of each class that get a box; 0: all
 
 # %%
@@ -45,6 +45,7 @@ from paperlib.attribution import attribute
 from paperlib.comparison import contest
 from paperlib.comparison.pairs import compared
 from paperlib.comparison.saliency import localise, saliency_map, visualise
+from paperlib.comparison.scores import about_mean, capped
 from paperlib.runs.claims import closing, opening
 from paperlib.runs.study import open_studies
 
@@ -95,12 +96,15 @@ pd.DataFrame({"score S_c": S.detach().gather(1, c[:, None])[:, 0].cpu(), "from e
 # %%
 methods, ours = contest.methods(study), [e.name for e in study.explainers()]
 chosen = {name: methods[name] for name in (ours[0], ours[-1], "saliency")}
-maps = {name: list(method(net, x, c)) for name, method in chosen.items()}
-figure = figures.panel([test.pixels(i) for i in looked], maps, [names[int(k)] for k in c])
+maps = {name: method(net, x, c).cpu() for name, method in chosen.items()}
+drawn = {name: list(capped(m) if name == "saliency" else about_mean(m)) for name, m in maps.items()}
+figure = figures.panel([test.pixels(i) for i in looked], drawn, [names[int(k)] for k in c])
 path = figures.keep(figure, "saliency_maps", {"pictures": looked.tolist()}, study, out)
 
 # %% [markdown]
-# Saliency has no sign: red is where a change of colour would change the score, in whichever direction.
+# B4 and B234 are drawn about each map's own mean, as in notebook 07, red above it and blue below. Saliency has no sign:
+# red is where a change of colour would change the score, in whichever direction, with one pixel in fifty at full
+# colour. All three mark the bird; saliency at the finest grain, with some of what the bird stands on.
 #
 # ## Class model visualisation
 #
@@ -133,12 +137,17 @@ swept = {l2: {"score / best real": float((course[-1] / best).mean()),
 pd.DataFrame(swept).T.rename_axis("\u03bb").round(2)
 
 # %% [markdown]
+# The means hide how much the classes differ: without a penalty the first picture's score is not far above its best real
+# one, and the second's is more than thirty times it; with the smallest penalty most of the mean is this one class's. So
+# look at the titles.
+#
 # Do you recognise the class in them? Scores far above any real picture's come from coloured spots. Other classes'
 # scores rise even higher: without a penalty the network takes no picture for its class. And a penalty that brings the
-# score down does not bring a bird: the first picture of the second row, whose score is about the best real one's, is a
-# faint grid of dots, and the rows below are all but grey. The columns $c_j$ themselves lie away from
-# their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the training pictures nearest to
-# them, in their place.
+# score down does not bring a bird: the first pictures of the second and third rows, whose scores are about the best
+# real one's, are faint grids of dots, and the last three rows are all but grey. The other classes never come near the
+# best real score: from one penalty to the next theirs fall from many times it to far below. The columns $c_j$
+# themselves lie away from their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the
+# training pictures nearest to them, in their place.
 #
 # ## Weakly supervised localisation
 #
@@ -182,6 +191,9 @@ for i in few:
 path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few)].tolist()}, study, out)
 
 # %% [markdown]
+# Each of the six boxes has most of its bird but the third, which has gone to the branch; two lose the feet, and two
+# take in ground or sky.
+#
 # How well do they overlap with the true boxes (IoU)? And in how many pictures by a half or more, when a box counts as
 # found? Means and 95 % intervals (bootstrap over the pictures):
 
@@ -191,12 +203,13 @@ overlap = {} if truth is None else {name: box_iou(each.double(), truth.double())
 means = contest.table({name: {"IoU": each, "IoU of a half or more": (each >= 0.5).astype(float)}
                        for name, each in overlap.items()})
 if means:
-    figure = figures.forest(means, {name: name for name in means["saliency"]})
+    figure = figures.forest(means, {name: name for name in means["saliency"]}, shared=True)
     path = figures.keep(figure, "saliency_boxes", {"means": means}, study, out)
 
 # %% [markdown]
-# How much better are saliency's boxes? Differences on the same pictures. *Limit*: three standard errors; less than that
-# these pictures cannot show. $p$ is corrected by Holm for all these comparisons, as in notebook 07.
+# The bump in the centre has the highest means, and the whole picture is never found. How much better are saliency's
+# boxes? Differences on the same pictures. *Limit*: three standard errors; less than that these pictures cannot show.
+# $p$ is corrected by Holm for all these comparisons, as in notebook 07.
 
 # %%
 gaps = {name: overlap["saliency"] - each for name, each in overlap.items() if name != "saliency"}
@@ -210,8 +223,8 @@ table.rename(columns={"difference": "saliency's IoU less this one's"}).round(3)
 #
 # ## Away from the middle
 #
-# A floor in the centre is as good as the pictures are centred. These birds stand anywhere; so here is the overlap for
-# the third of them nearest to the middle, the next, and the third furthest away.
+# A floor in the centre is as good as the pictures are centred. These birds stand off the middle, if never far; so here
+# is the overlap for the third of them nearest to the middle, the next, and the third furthest away.
 
 # %%
 thirds, rows = ("nearest third", "next third", "furthest third"), {}
@@ -226,13 +239,28 @@ if truth is not None:
     path = figures.keep(figure, "saliency_away", {"means": rows}, study, out)
 
 # %% [markdown]
-# Near the middle the bump's boxes are the best of all. They get worse from third to third, as the edges' and the fixed
-# ones do, and in the last their mean is below saliency's, which does not fall. Where all birds sit in the middle, as in
-# many data sets, nobody would have noticed.
+# Near the middle the bump's boxes have the highest mean of all. The means get worse from third to third, as the edges'
+# and the fixed boxes' do, and in the last saliency's is higher; it does not fall. But a third is few pictures, and the
+# intervals overlap. On the same pictures, saliency's IoU less that of each floor:
+
+# %%
+gaps = {name: {word: (overlap["saliency"] - overlap[name])[third == i] for i, word in enumerate(thirds)}
+        for name in floors} if truth is not None else {}
+apart = compared({(name, word): gap for name, row in gaps.items() for word, gap in row.items()}) if gaps else {}
+by_third = contest.table(gaps)
+pd.DataFrame({(name, word): dict(zip(("difference", "low", "high"), of, strict=True)) | {"p": apart[name, word]["p"]}
+              for name, row in by_third.items() for word, of in row.items()}).T.round(3)
+
+# %% [markdown]
+# Near the middle the bump's boxes are better than saliency's, even after Holm's correction for these six comparisons.
+# In the furthest third saliency's mean is higher than both floors', and each interval by itself lies above zero; but
+# after the correction neither difference is told from chance. So few pictures do not settle it. Where all birds sit in
+# the middle, as in many data sets, nobody would have asked.
 
 # %% tags=["headline"]
 areas = [] if truth is None else [float((truth[:, 2:] - truth[:, :2]).prod(1).mean()) / side**2]
 numbers = {"boxes": means, "saliency is ahead of": ahead, "thirds": rows, "pictures": n,
+           "saliency is ahead of, by thirds": by_third,
            "ascent": {f"penalty {l2:g}": row for l2, row in swept.items()},
            "true boxes' share of a picture": areas}
 figures.keep(None, "saliency", numbers, study, out)
@@ -256,7 +284,8 @@ closing("09", out, [study])
 # - With a graph cut a map becomes a box, and most of the box is the graph cut's. Given nothing but the picture's edges,
 #   or a bump in the middle, it finds the birds as well as from saliency, as far as these pictures can show. A box does
 #   not measure what a map knows; notebook 07 asks for the parts instead.
-# - What a network adds is seen away from the middle: there the bump's boxes get worse, and saliency's do not.
+# - Away from the middle the bump's boxes get worse, and there the mean of saliency's is higher; whether that is what
+#   the network adds so few pictures do not settle.
 #
 # ## Exercises
 #

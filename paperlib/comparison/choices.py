@@ -14,7 +14,14 @@ import torch
 
 from paperlib import guards
 from paperlib.attribution import upstream
-from paperlib.comparison.pairs import LIMIT, connectedness, map_agreement, paired_difference, prototype_shift
+from paperlib.comparison.pairs import (
+    LIMIT,
+    at_least_one_picture,
+    connectedness,
+    map_agreement,
+    paired_difference,
+    prototype_shift,
+)
 
 ACCURACY, CONCEPTS, CONNECTED, SAME = "accuracy, %", "concepts among all K", "connected", "same map"
 SWITCHES = {  # row -> option -> arguments of the explainer that differ from the default
@@ -155,6 +162,7 @@ class Board:
     def difference(self, name: str, reference: str = DEFAULT) -> tuple[float, float]:
         """Accuracy less the reference's in points, and its error: the pictures', and the luck of both."""
         gap, error = paired_difference(*(self.pictures[n][ACCURACY] for n in (reference, name)))
+        error = at_least_one_picture(error, len(self.pictures[name][ACCURACY]))
         luck = [self.luck[self.depth_of(n)][ACCURACY] for n in (reference, name)]
         return gap, 0.0 if name == reference else float(np.hypot(error, np.hypot(*luck)))
 

@@ -55,6 +55,22 @@ def gini(att: torch.Tensor) -> torch.Tensor:
     return torch.where(total > 0, index, 0.0)
 
 
+def about_mean(att: torch.Tensor) -> torch.Tensor:
+    """Maps (n, H, W) less their means, as eq. 11 is read, whose zero is arbitrary; 0 where that is but rounding."""
+    mean = att.mean((1, 2), keepdim=True)
+    flat = att.std((1, 2), keepdim=True) < 1e-3 * att.abs().mean((1, 2), keepdim=True)
+    return torch.where(flat, 0.0, att - mean)
+
+
+def capped(att: torch.Tensor, share: float = 0.02) -> torch.Tensor:
+    """Maps (n, H, W) whose largest absolute values are cut at the one that a `share` of the places exceed.
+
+    So that a few pixels far above all others do not make the rest of a drawn map blank.
+    """
+    most = att.flatten(1).abs().quantile(1 - share, dim=1)[:, None, None]
+    return att.clamp(-most, most)
+
+
 def shifted(x: torch.Tensor, pixels: int) -> torch.Tensor:
     """Pictures (n, 3, H, W) moved right and down by `pixels`; the edge's colours fill what comes in."""
     return nn.functional.pad(x, (pixels, 0, pixels, 0), mode="replicate")[..., : x.shape[-2], : x.shape[-1]]

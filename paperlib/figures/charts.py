@@ -114,12 +114,19 @@ def log_dots(values: dict[str, dict[str, list[float]]], lines: dict[str, float],
 
 
 def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[float, float] | None = None) -> Figure:
-    """Dots, a row per name: values[row][series] are numbers; a colour, shape and height for each series."""
+    """Dots, a row per name: values[row][series] are numbers; a colour, shape and height for each series.
+
+    Dots of a series that would cover each other step up and down.
+    """
     series = list(next(iter(values.values())))
-    figure, axis = plt.subplots(figsize=(8, 1.0 + 0.28 * len(values)), layout="constrained")
+    every = [x for row in values.values() for each in row.values() for x in each]
+    span = limits[1] - limits[0] if limits else max(every) - min(every)
+    figure, axis = plt.subplots(figsize=(8, 1.0 + 0.3 * len(values)), layout="constrained")
     for i, name in enumerate(series):
-        lift = 0.3 * (i - (len(series) - 1) / 2)
-        x, y = zip(*[(x, y + lift) for y, row in enumerate(values.values()) for x in row[name]], strict=True)
+        lift = 0.38 * (i - (len(series) - 1) / 2)
+        x, y = zip(*[(x, y + lift + step) for y, row in enumerate(values.values())
+                     for x, step in zip(sorted(row[name]), _steps(sorted(row[name]), 0.012 * span), strict=True)],
+                   strict=True)
         axis.scatter(x, y, s=22, color=PALETTE[i], marker="oDXs"[i % 4], edgecolors="white", linewidths=0.4, label=name,
                      clip_on=False, zorder=3)  # whole at the ends of the scale, too
     axis.set(xlabel=xlabel, xlim=limits, ylim=(len(values) - 0.5, -0.5))
@@ -129,6 +136,15 @@ def dots(values: dict[str, dict[str, list[float]]], xlabel: str, limits: tuple[f
     figure.legend(loc="outside upper center", ncols=len(series), fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
+
+
+def _steps(x: list[float], near: float) -> list[float]:
+    """How far each of these rising numbers is moved from its line, so that those `near` each other can be told."""
+    steps, run = [], 0
+    for i, value in enumerate(x):
+        run = run + 1 if i and value - x[i - 1] < near else 0
+        steps.append(0.13 * (0, 1, -1)[run % 3])
+    return steps
 
 
 def options(values: dict[str, dict[str, dict[str, float]]], limits: dict[str, tuple[float, float]],
@@ -196,11 +212,18 @@ def forest(found: dict[str, dict[str, tuple]], labels: dict[str, str], lines: di
     return figure
 
 
+def _signed(gap: float, told: bool) -> str:
+    """A difference with its sign and two decimals; one that is told from zero with as many as show it."""
+    if abs(gap) >= 0.005:
+        return f"{gap:+.2f}"
+    return f"{gap:+.{-int(np.floor(np.log10(abs(gap))))}f}" if told and gap else "0.00"
+
+
 def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str]) -> Figure:
     """A panel for each name of `found`, one above another, a row per rival, a column per score: how much it is better.
 
     found[name][rival][score] has difference, limit (three errors) and p. Colour: the difference in errors, red for
-    better, at most six; bold numbers are of differences that can be told from zero.
+    better, at most six; bold numbers are of differences that can be told from zero, with as many digits as show it.
     """
     rivals = list(next(iter(found.values())))
     size = 2.6 + 0.68 * len(scores), 1.1 + (0.4 + 0.22 * len(rivals)) * len(found)
@@ -214,8 +237,7 @@ def differences(found: dict[str, dict[str, dict[str, dict]]], scores: list[str])
             for x, cell in enumerate(row):
                 if cell:
                     told = cell["p"] < 0.05
-                    text = f"{cell['difference']:+.2f}" if abs(cell["difference"]) >= 0.005 else "0.00"
-                    axis.text(x, y, text, ha="center", va="center", fontsize=8,
+                    axis.text(x, y, _signed(cell["difference"], told), ha="center", va="center", fontsize=8,
                               weight="bold" if told else "normal", color="black" if told else "0.35")
         axis.set_xticks(range(len(scores)), [score.replace(", ", ",\n") for score in scores], rotation=45, ha="right",
                         rotation_mode="anchor", fontsize=8)

@@ -7,11 +7,14 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import adjusted_rand_score
 
 from paperlib.comparison.pairs import (
+    LIMIT,
+    at_least_one_picture,
     compared,
     connectedness,
     contrast,
     correlation,
     counterparts,
+    frame_concept,
     framed,
     holm,
     map_agreement,
@@ -65,6 +68,16 @@ def test_framed_is_the_overlap_of_a_concept_with_the_border():
     frame[1, 2:] = 3
     assert framed(frame).tolist() == pytest.approx([1.0, 7 / 16])
     assert framed(np.zeros((1, 5, 5), dtype=int)).tolist() == pytest.approx([16 / 25])
+    assert (frame_concept(frame) == (frame == 1)).all()
+
+
+def test_no_picture_that_differs_does_not_mean_no_difference():
+    gap, error = paired_difference(np.full(360, 100.0), np.full(360, 100.0))
+    assert gap == error == 0 and LIMIT * at_least_one_picture(error, 360) == pytest.approx(100 * 3 / 360)
+    one = np.full(360, 100.0)
+    one[0] = 0
+    assert paired_difference(one, np.full(360, 100.0))[1] == pytest.approx(at_least_one_picture(0, 360), rel=0.01)
+    assert at_least_one_picture(2.0, 360) == 2
 
 
 def pieces_by_flood(s):

@@ -242,3 +242,12 @@ def test_flipping_and_verdicts_of_another_size():
         scores.verdict_changes(maps(), maps()[:, :8], 2)
     with pytest.raises(ValueError, match="moved by 16 pixels"):
         scores.verdict_changes(maps(), maps(), 16)
+
+
+def test_maps_about_their_mean_and_capped():
+    m = torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]])
+    assert scores.about_mean(m).tolist() == [[[-1.0, 1.0]], [[0.0, 0.0]]]
+    m = torch.zeros(1, 10, 10)
+    m[0, 0, 0], m[0, 1] = -90.0, 2.0
+    assert scores.capped(m).abs().max() == 2.0 and scores.capped(m)[0, 0, 0] == -2.0
+    assert scores.capped(m)[0, 1].tolist() == [2.0] * 10
