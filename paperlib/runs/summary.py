@@ -32,7 +32,8 @@ class Teller:
         self.remember_memory(elapsed)
         if elapsed - self.last < (0.5 if self.in_place else max(10, elapsed / 20)) or self.told == self.n:
             return
-        self.last, words = elapsed, f"{min(share, 0.99):.0%} done" + (f", {duration(left)} left" if share > 0.05 else "")
+        self.last, more = elapsed, f", {duration(left)} left" if share > 0.05 else ""
+        words = f"{min(share, 0.99):.0%} done{more}"
         print(f"\r{words:<40}" if self.in_place else words, end="" if self.in_place else "\n", flush=True)
 
     def heard(self, _: str, share: float) -> None:
