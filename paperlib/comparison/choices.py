@@ -14,14 +14,7 @@ import torch
 
 from paperlib import guards
 from paperlib.attribution import upstream
-from paperlib.comparison.pairs import (
-    LIMIT,
-    at_least_one_picture,
-    connectedness,
-    map_agreement,
-    paired_difference,
-    prototype_shift,
-)
+from paperlib.comparison import pairs
 
 ACCURACY, CONCEPTS, CONNECTED, SAME = "accuracy, %", "concepts among all K", "connected", "same map"
 SWITCHES = {  # row -> option -> arguments of the explainer that differ from the default
@@ -127,7 +120,7 @@ class Board:
         """key -> measure -> (n,): the four measures of each picture."""
         default = self.read[DEFAULT]["map"]
         return {name: {ACCURACY: 100 * each["correct"], CONCEPTS: each["concepts"],
-                       CONNECTED: connectedness(each["map"]), SAME: map_agreement(default, each["map"])}
+                       CONNECTED: pairs.connectedness(each["map"]), SAME: pairs.map_agreement(default, each["map"])}
                 for name, each in self.read.items() if name != "CNN"}
 
     @cached_property
@@ -151,7 +144,7 @@ class Board:
 
     def alike(self, one: str, other: str) -> np.ndarray:
         """Agreement of two explainers' maps, (n,)."""
-        return map_agreement(self.read[one]["map"], self.read[other]["map"])
+        return pairs.map_agreement(self.read[one]["map"], self.read[other]["map"])
 
     def depth_of(self, name: str) -> str:
         """The depth, as `ends` names it, whose luck is this explainer's: the last that it shares all choices with."""
@@ -161,8 +154,8 @@ class Board:
 
     def difference(self, name: str, reference: str = DEFAULT) -> tuple[float, float]:
         """Accuracy less the reference's in points, and its error: the pictures', and the luck of both."""
-        gap, error = paired_difference(*(self.pictures[n][ACCURACY] for n in (reference, name)))
-        error = at_least_one_picture(error, len(self.pictures[name][ACCURACY]))
+        gap, error = pairs.paired_difference(*(self.pictures[n][ACCURACY] for n in (reference, name)))
+        error = pairs.at_least_one_picture(error, len(self.pictures[name][ACCURACY]))
         luck = [self.luck[self.depth_of(n)][ACCURACY] for n in (reference, name)]
         return gap, 0.0 if name == reference else float(np.hypot(error, np.hypot(*luck)))
 
@@ -170,15 +163,15 @@ class Board:
         """Agreement of the maps with the default's, less that of other seeds, and its error."""
         usual = self.depth_of(DEFAULT)
         seeds_of = list(self.keys[f"seed, {usual}"].values())[1:]
-        gap, error = paired_difference(np.mean([self.pictures[s][SAME] for s in seeds_of], axis=0),
-                                       self.pictures[name][SAME])
+        gap, error = pairs.paired_difference(np.mean([self.pictures[s][SAME] for s in seeds_of], axis=0),
+                                             self.pictures[name][SAME])
         return gap, float(np.hypot(error, self.luck[usual][SAME]))
 
     def summary(self, rows) -> dict[tuple[str, str], dict[str, float]]:
         """(row, option) -> what it changes: "points" and "map" with their "limit"s, `LIMIT` errors; not the default."""
         found = {(row, option): name for row in rows for option, name in self.keys[row].items() if name != DEFAULT}
         words = ("points", "points, limit", "map", "map, limit")
-        return {at: dict(zip(words, (gap, LIMIT * error, change, LIMIT * its_error), strict=True))
+        return {at: dict(zip(words, (gap, pairs.LIMIT * error, change, pairs.LIMIT * its_error), strict=True))
                 for at, name in found.items()
                 for (gap, error), (change, its_error) in [(self.difference(name), self.map_change(name))]}
 
@@ -256,11 +249,11 @@ def stability(board: Board) -> dict[str, dict[str, float]]:
 
 
 def _moved(board, one, other):
-    alike = map_agreement(*(board.read[key(d)]["map"] for d in (one, other)))
+    alike = pairs.map_agreement(*(board.read[key(d)]["map"] for d in (one, other)))
     a, b = (board.explainer(d) for d in (one, other))
     apart = np.nan
     if board.study.k > 1:
-        apart = prototype_shift(a.prototypes_, b.prototypes_, a.prototype_labels_).mean()
+        apart = pairs.prototype_shift(a.prototypes_, b.prototypes_, a.prototype_labels_).mean()
     return {SAME: float(alike.mean()), "prototypes apart": float(apart)}
 
 

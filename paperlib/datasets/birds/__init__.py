@@ -1,8 +1,8 @@
 """Birds that are drawn, not photographed: a stand-in for CUB-200 (paper, section 4) that needs no download.
 
 A species is a row of species.csv: an attribute for each part of the bird (`table()` shows them all). Twenty of them are
-sparrows: they share a palette, and the nearest ones differ in one to three parts, as real sparrows do. All are invented.
-Pose, size, place, mirror, light and background are drawn from the seed without a look at the species.
+sparrows: they share a palette, and the nearest ones differ in one to three parts, as real sparrows do. All birds are
+invented. Pose, size, place, mirror, light and background are drawn from the seed without a look at the species.
 
 Every picture comes with an integer mask of its parts (`PARTS`), and every pair of species knows the parts that tell it
 apart (`distinguishing_parts`). So we can check whether an explanation points at what differs.
