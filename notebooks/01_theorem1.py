@@ -127,9 +127,9 @@ def table(rows):
 
 # %% [markdown]
 # Unless you name other data, there are two sets: the drawn birds of the tour, and *digits*, scikit-learn's handwritten
-# ones, of 8 x 8 pixels brought to 32 px, in ten classes. They are here as the small second set, like the paper's MNIST,
-# on which all that has to be computed takes seconds: a result that holds on both is no peculiarity of drawings. One of
-# each class of the first set:
+# ones, of 8 x 8 pixels brought to 32 px, in ten classes. They are here as the small second set, as MNIST is in the
+# paper; most computations on them take seconds: a result that holds on both is no peculiarity of drawings. One digit of
+# each class (with other data, one picture of each class of the first set):
 
 # %%
 few = studies[0].data

@@ -95,8 +95,8 @@ pd.DataFrame(lengths).T.astype(float).round(1).rename_axis("mean length")
 #
 # UMAP is fitted on the training embeddings of the last data set; test embeddings (larger and paler) and prototypes are
 # then placed on the same map. A line joins each prototype to the middle of its own class: a long one means that UMAP
-# placed it among others, and is no measure of distance. Colours come round after ten classes; points of the second ten
-# are rings. Squares are hollow and in the darker colour of their class, so that the points show through.
+# placed it among others, and is no measure of distance. Colours repeat after ten classes; points of the second ten are
+# rings. Squares are hollow and in a darker shade of their class's colour, so that the points show through.
 
 # %%
 def thinned(Z, y):
@@ -174,9 +174,9 @@ foreign
 # Two numbers, both measured in $\mathbb{R}^D$:
 #
 # - *own class*: the share of prototypes whose nearest training embedding is of their class;
-# - *distance*: from a prototype to the nearest training embedding of its class, divided by the class's median distance
-#   from an embedding to its nearest fellow (the median over prototypes). At 1 a prototype is as near as the data are to
-#   one another.
+# - *distance*: from a prototype to the nearest training embedding of its class, divided by the class's *spacing*, the
+#   median distance from an embedding to its nearest fellow (the median over prototypes). At 1 a prototype is as near as
+#   the data are to one another.
 #
 # The last row takes test embeddings for prototypes, as a fresh picture would. Each number is a mean over networks.
 #

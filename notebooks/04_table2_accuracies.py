@@ -405,7 +405,7 @@ for title, rows in first.items():
 # %% [markdown]
 # ## What became of the claims
 #
-# Accuracies are means over the networks, but in the sentences on the factor and on parts of the training pictures,
+# Accuracies are means over the networks, except in the claims on the factor and on parts of the training pictures,
 # where they are the first network's.
 
 # %%

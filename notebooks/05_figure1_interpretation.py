@@ -275,7 +275,7 @@ pd.DataFrame(columns).round(2) if parts else None
 # %% [markdown]
 # On water the same bird is named correctly by nearly a logit, on sky by a little; on grass the gap is halved and the
 # name stays wrong. The green behind the bird tipped the balance, as the map said: another background moves the gap by
-# up to four logits, the other species' tail (last row) by less than one.
+# up to four and a half logits, the other species' tail (last row) by less than one.
 #
 # ## Take the mark away
 #
@@ -434,10 +434,11 @@ rows = {(study.data.title, name): row for study in studies for name, row in over
 pd.DataFrame(rows).T.round(4).astype(object).fillna("") if rows else None
 
 # %% [markdown]
-# *Low* and *high* are the ends of 95 % intervals over pictures. All three exceed *swapped*, by intervals above zero,
-# B4's by a hair; none comes near the *ceiling*. B34's overlap is the largest, a little larger than B234's; B234's
-# exceeds that of another picture's map by most: large segments overlap something anywhere. The last rows are
-# differences, picture by picture; the interval of B34 less B234 lies above zero.
+# *Low* and *high* are the ends of 95 % intervals over pictures, *low of it* and *high of it* those of *less swapped*,
+# the difference of IoU and *swapped*. All three exceed *swapped*, with intervals above zero, B4's by a hair; none comes
+# near the *ceiling*. B34's overlap is the largest, a little larger than B234's; B234's exceeds that of another
+# picture's map by most: large segments overlap something anywhere. The last rows are differences, picture by picture;
+# the interval of B34 less B234 lies above zero.
 #
 # ## How many concepts are on a map?
 

@@ -370,14 +370,14 @@ path = figures.keep(figure, "choices_padding", frames, study, out)
 pd.DataFrame(frames).rename_axis("outside is", axis=1).round(2)
 
 # %% [markdown]
-# In orange the concept of each map that fits its outermost cells best, all others in blue. With zeros B34's is a thin
-# line along the border in all five pictures, and so is B234's in the second and third; with the border's own values it
-# is mostly an area of the background.
+# In orange the concept of each map that fits its outermost cells best, all others in blue. With zeros B34's is mostly a
+# thin line along parts of the border in all five pictures, and so is B234's in the second and third; with the border's
+# own values it is mostly an area of the background.
 #
-# *Frame* is that overlap (IoU), mean over the pictures. With zeros it is higher for B34 and B234 in this pair of
-# networks, on test and on training pictures alike, and not for B4, which has few cells. One pair cannot say how much
-# that differs from network to network. A reader of a map with a frame must know that its border tells of the network's
-# arithmetic and not of the picture.
+# *Frame* is the overlap (IoU) of this concept with the outermost cells, mean over the pictures. With zeros it is higher
+# for B34 and B234 in this pair of networks, on test and on training pictures alike, and not for B4, which has few
+# cells. One pair cannot say how much that differs from network to network. A reader of a map with a frame must know
+# that its border tells of the network's arithmetic and not of the picture.
 #
 # ## Eq. 10: who wins the vote, and how many prototypes?
 #
@@ -459,7 +459,7 @@ if uneven:
 # "Preliminary results suggest that performance remains stable on subsets of the training data" (section 6). Take some
 # pictures of each class, then more, up to all of the birds' and as many digits. *Other pictures*: a second explainer on
 # as many pictures that the first has not seen. *Less than all*: the difference from the largest number, beside the
-# least that could be seen (of the largest itself there is none).
+# least that could be seen (for the largest itself both are zero).
 
 # %%
 def against_most(board, name):

@@ -241,7 +241,7 @@ path = figures.keep(figure, "attribution_scores", {"means": means, "areas": area
 # standard errors: less could not be seen on these pictures. *p* is the chance of so large a mean if each difference had
 # its sign by chance, corrected by Holm's method for all the comparisons that this section makes: each of the paper's
 # maps with each other method, on each score that has a good side. The limit is that of one comparison by itself, before
-# the correction; so a difference a little beyond it need not be told apart among so many.
+# the correction; so a difference a little beyond it may still not be told from chance among so many.
 
 # %%
 SIDES = {"pointing, object": 1, "pointing, parts": 1, "mass above mean, parts": 1, "swap": 1, "swap, lead": 1,
@@ -276,11 +276,11 @@ path = figures.keep(figure, "attribution_differences", kept, study, out)
 
 # %% [markdown]
 # On the bird and its parts only the flat map can be shown to be worse than the paper's maps; the oracles, and even the
-# edges of the picture, are better. Saliency and integrated gradients are better than B34 and B234 on all of these
-# scores, than B4 on two of them and on one. (B4 and Grad-CAM are one map but for its negative part; that moves the mass
-# consistently, and by so little that it takes more decimals to see.) Even a bump in the centre points at the bird more
-# often than B34 and B234. Deletion and insertion tell only the flat map from the paper's. The verdict changes least
-# with the edges; with RISE it changes more than with any of the paper's maps.
+# edges of the picture, are better. Saliency and integrated gradients are better than B34 and B234 on all three scores
+# drawn; than B4, saliency on two of them and integrated gradients on one. (B4 and Grad-CAM are one map but for its
+# negative part; that moves the mass consistently, and by so little that it takes more decimals to see.) Even a bump in
+# the centre points at the bird more often than B34 and B234. Deletion and insertion tell only the flat map from the
+# paper's. The verdict changes least with the edges; with RISE it changes more than with any of the paper's maps.
 #
 # The limits, as medians over the cheap methods and over those on every third picture:
 

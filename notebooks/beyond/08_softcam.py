@@ -97,8 +97,8 @@ figure = figures.evidence(pixels, [A[i, c[i]] for i in first], titles, "evidence
 path = figures.keep(figure, "softcam_evidence", {"pictures": looked[first].tolist()}, study, out)
 
 # %% [markdown]
-# The strongest evidence lies on or beside the bird, and nearly all of it is for the class; the mean under each map is
-# the logit.
+# The strongest evidence lies on or beside the bird, and nearly all evidence is for the class; the mean under each map
+# is the logit.
 #
 # How large are these maps (a map of one cell cannot say where), and how much of the evidence is negative?
 
@@ -173,8 +173,8 @@ print(f"chosen: {chosen:g}; Table 2 and notebook 07 take {SOFTCAM_L1:g}")
 
 # %% [markdown]
 # The error depends on how many validation pictures there are: with fewer, or more, another penalty may be the largest
-# that can be afforded. And the grid is coarse: the choice falls at the lower end of a tenfold gap, in which larger ones
-# may pass. To try and score one of them takes four more trainings.
+# that can be afforded. And the grid is coarse: the choice falls at the lower end of a tenfold gap, in which larger
+# penalties may pass. To try and score one of them takes four more trainings.
 #
 # ## Better maps at equal accuracy?
 #
@@ -247,6 +247,9 @@ table = {key: {"difference": f"{row['difference']:+z.4f}", "limit": f"{row['limi
 pd.DataFrame(table).T
 
 # %% [markdown]
+# With either penalty the differences of Gini and of the mass on the bird are of one sign in every network; that of the
+# mass on the parts is not.
+#
 # ## Does it look different?
 #
 # Test pictures, the same classes, each map about its own mean, as in notebook 07, and divided by its largest value.
@@ -299,8 +302,8 @@ closing("08", out, [study])
 #   logits.
 # - *Better maps at equal accuracy?* On the drawn birds not both, as far as this grid shows. The penalty that validation
 #   pictures allow keeps the accuracy, and what it changes in the maps is too small to matter to a reader. The next one
-#   on the grid, ten times as strong, makes them more uneven, at a price in accuracy, and they are not seen to hit the
-#   parts that tell two birds apart more often. What lies between the two was not tried.
+#   on the grid, ten times as strong, makes them more uneven, at a price in accuracy, and they are not seen to hit more
+#   often the parts that tell two birds apart. What lies between the two was not tried.
 # - An L1 norm falls when all evidence shrinks as well as when fewer cells have any. A smaller norm need not mean a
 #   sparser map.
 # - A penalty is a choice, and a choice that looks at test pictures makes their accuracy look too good. Validation

@@ -138,14 +138,14 @@ pd.DataFrame(swept).T.rename_axis("\u03bb").round(2)
 
 # %% [markdown]
 # The means hide how much the classes differ: without a penalty the first picture's score is not far above its best real
-# one, and the second's is more than thirty times it; with the smallest penalty most of the mean is this one class's. So
-# look at the titles.
+# one, and the second's is more than thirty times its own; with the smallest penalty most of the mean is this one
+# class's. So look at the titles.
 #
 # Do you recognise the class in them? Scores far above any real picture's come from coloured spots. Other classes'
 # scores rise even higher: without a penalty the network takes no picture for its class. And a penalty that brings the
 # score down does not bring a bird: the first pictures of the second and third rows, whose scores are about the best
-# real one's, are faint grids of dots, and the last three rows are all but grey. The other classes never come near the
-# best real score: from one penalty to the next theirs fall from many times it to far below. The columns $c_j$
+# real one's, are faint grids of dots, and the last three rows are all but grey. The other three pictures' scores never
+# come near the best real one: from one penalty to the next they fall from many times it to far below. The columns $c_j$
 # themselves lie away from their classes, too (notebooks 02 and 03), which is why the paper puts centroids, and the
 # training pictures nearest to them, in their place.
 #
@@ -191,8 +191,8 @@ for i in few:
 path = figures.keep(figure, "saliency_boxed", {"pictures": todo.numbers[list(few)].tolist()}, study, out)
 
 # %% [markdown]
-# Each of the six boxes has most of its bird but the third, which has gone to the branch; two lose the feet, and two
-# take in ground or sky.
+# Every box but the third, which has gone to the branch, has most of its bird; three lose the feet, and two take in much
+# ground or sky.
 #
 # How well do they overlap with the true boxes (IoU)? And in how many pictures by a half or more, when a box counts as
 # found? Means and 95 % intervals (bootstrap over the pictures):

@@ -116,9 +116,9 @@ pd.DataFrame({(side, i): row for side, rows in each_accuracy.items() for i, row 
 # %% [markdown]
 # The honest networks make no mistake. The second network with the shortcut is unlike the other two: it names only about
 # three in five of its own *training* pictures correctly. It has learnt little but the background, which leaves it two
-# species to choose from, so that it names half of the test pictures like training, where the other two name nearly all.
-# It is the extreme case of what was planted. But it widens each interval below that is taken over networks; the table
-# of verdicts says what they would be without it.
+# species to choose from, so that it names half of the test pictures *like training* correctly, and the other two nearly
+# all. It is the extreme case of what was planted. But in the maps it stands far from the other two, and widens their
+# intervals over networks; the table of verdicts says what the verdicts would be without it.
 #
 # ## What an experiment says
 #
@@ -387,7 +387,7 @@ path = figures.keep(figure, "shortcut_readings", readings, shortcut, out)
 # %% [markdown]
 # In numbers: the mean difference between the kinds, with a 95 % interval over *networks* (Welch's t). *p* is the chance
 # of so large a difference between networks of one kind, corrected by Holm's method for the number of readings; without
-# the correction, one reading in twenty would pass by chance. *Smallest difference*: half of the interval, less than
+# the correction, one reading in forty would tell by chance. *Smallest difference*: half of the interval, less than
 # which so few networks cannot show. A reading *tells* if the networks with the shortcut have more and *p* is below one
 # in twenty; it *does not matter* if its interval lies within 0.05 of zero, a difference that no reader would see; else
 # it is *open*. *Alone*: what the interval by itself would say, without the correction. *Without one*: both verdicts if
@@ -524,14 +524,14 @@ closing("10", out, [shortcut])
 #   and honest pictures hide the bias of the other.
 # - *Where a prototype comes from* says little: most concept prototypes lie on the background in all networks, for most
 #   of a picture is background. Only B34's do so more often in each network with the shortcut, by a difference that is
-#   hardly seen, and that does not outlast the correction.
+#   hardly seen, and that does not survive the correction.
 # - *Attribution maps* lie on the background more with the shortcut, by every method. But networks with the shortcut
 #   differ so much among themselves that all maps stay open: after the correction none tells, and by itself only
 #   occlusion does, seen on few pictures. An honest network's map lies on the background, too, so that one map alone
 #   tells nothing; only the comparison does.
 # - Three networks of each kind are few. They show large effects, and no small ones: look at the smallest difference
 #   before you call a reading silent. One of the three has learnt little but the background, and without it several
-#   verdicts are others. Try `settings = {"seed": 10}`.
+#   verdicts change. Try `settings = {"seed": 10}`.
 #
 # ## Exercises
 #
