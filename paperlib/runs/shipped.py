@@ -141,16 +141,17 @@ the same time. The pictures are those of this project or of scikit-learn; the ne
 CANDIDATES = """
 ## Why a ResNet18 with a quarter of the channels
 
-`candidates.py` trained each of these by the drawn birds' recipe on {trained on:,} of their training pictures and
-measured it on the other {measured on}, which the seed draws; no test picture was looked at. IoU is the best overlap of
-a bird's parts with concepts of the predicted class (notebook 05; its standard error over pictures is at most
-{error:.3f}). Time is that of a forward pass in float32 on one thread, in units of the first network's; kB are of
+`candidates.py` trained each of these by the drawn birds' recipe, or for the epochs that stand behind its name, on
+{trained on:,} of their training pictures and measured it on the other {measured on}, which the seed draws; no test
+picture was looked at. IoU is the best overlap of a bird's parts with concepts of the predicted class (notebook 05; its
+standard error over pictures is at most {error:.3f}). Time is that of a forward pass in float32 on one thread, in units of the first network's; kB are of
 weights in 16 bits.
 
 A ResNet18 with half the channels did best; with a quarter it ships because it takes about a third of the time and a
-quarter of the room. In every row B4 stays within two points of its CNN, and the factor of eq. 8 costs B234 most. The
-first two rows differ in the seed alone, and at B234 as much as rows of other networks do: of padding and depth the
-table says little. The border's value was taken in place of zeros because those frame the maps (notebook 06).
+quarter of the room. Half of the recipe's epochs cost ten points of accuracy; twice as many won none. In every row but
+that of few epochs B4 stays within two points of its CNN, and in all the factor of eq. 8 costs B234 most. The first two
+rows differ in the seed alone, and at B234 as much as rows of other networks do: of padding and depth the table says
+little. The border's value was taken in place of zeros because those frame the maps (notebook 06).
 
 """
 
