@@ -142,10 +142,10 @@ CANDIDATES = """
 ## Why a ResNet18 with a quarter of the channels
 
 `candidates.py` trained each of these by the drawn birds' recipe, or for the epochs that stand behind its name, on
-{trained on:,} of their training pictures and measured it on the other {measured on}, which the seed draws; no test picture
-was looked at. IoU is the best overlap of a bird's parts with concepts of the predicted class (notebook 05; its standard
-error over pictures is at most {error:.3f}). Time is that of a forward pass in float32 on one thread, in units of the first
-network's; kB are of weights in 16 bits.
+{trained on:,} of their training pictures and measured it on the other {measured on}, which the seed draws; no test
+picture was looked at. IoU is the best overlap of a bird's parts with concepts of the predicted class (notebook 05; its
+standard error over pictures is at most {error:.3f}). Time is that of a forward pass in float32 on one thread, in units
+of the first network's; kB are of weights in 16 bits.
 
 A ResNet18 with half the channels did best; with a quarter it ships because it takes about a third of the time and a
 quarter of the room. Half of the recipe's epochs cost ten points of accuracy; twice as many won none. In every row but
