@@ -176,7 +176,7 @@ def summary(judged: Collection[Judged]) -> str:
     """How many claims hold, in one line."""
     count = Counter(each.verdict for each in judged)
     return f"{count[HOLDS]} of {count[HOLDS] + count[FAILS]} claims hold here" + (
-        f"; {count[UNMEASURED]} were not measured in this run" * bool(count[UNMEASURED]))
+        f"; not measured in this run: {count[UNMEASURED]}" * bool(count[UNMEASURED]))
 
 
 # What a notebook shows

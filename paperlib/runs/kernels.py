@@ -5,6 +5,7 @@ process and each kernel starts by itself and imports for itself.
 """
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import multiprocessing
@@ -77,6 +78,7 @@ def _answer(pipe, work: Callable, environment: dict[str, str]) -> None:
     sys.stdout.flush()
     with suppress(BrokenPipeError):  # after Ctrl-C nobody waits for it; what it computed is in the cache
         pipe.send(answer)
+    atexit._run_exitfuncs()  # a fork ends without them, and joblib would warn of folders left behind
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import paperlib
@@ -30,7 +30,8 @@ SHOWN = {"prototypes": ("explainer", "explainers", "compare", "explain"), "embed
 
 @dataclass
 class Result:
-    """What became of one notebook: its status is "done", "kept" (finished before) or "failed"."""
+    """What became of one notebook: its status is "done", "kept" (finished before) or "failed"; `wrote` names the .json
+    files of its numbers."""
 
     name: str
     status: str
@@ -38,6 +39,7 @@ class Result:
     headline: str = ""
     slowest: str = ""
     error: str = ""
+    wrote: list[str] = field(default_factory=list)
 
 
 # What they need, and whether they have finished
@@ -101,6 +103,7 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     final, failed, start = folder / f"{name}.ipynb", folder / f"{name}.failed.ipynb", time.perf_counter()
+    begun = time.time()
     for old in (final, failed, folder / f"{name}.html"):
         old.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch, kernels.environment(
@@ -124,7 +127,8 @@ def run_one(name: str, text: str, parameters: Mapping, mark: str, folder: Path) 
         executed = nbformat.read(running, as_version=4)
         _move(running, final)
     _write_page(executed, folder / f"{name}.html")
-    result = Result(name, "done", time.perf_counter() - start, headline(executed), slowest(executed))
+    result = Result(name, "done", time.perf_counter() - start, headline(executed), slowest(executed),
+                    wrote=wrote(name, parameters.get("out", ""), begun))
     with files.written_whole(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({**result.__dict__, "fingerprint": mark}, indent=1))
     return result
@@ -145,15 +149,21 @@ def _write_page(notebook, path: Path) -> None:
     from paperlib.datasets import files
 
     try:
-        page, _ = HTMLExporter().from_notebook_node(notebook)
+        page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
         with files.written_whole(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_text(re.sub(r'(href="[\w./-]+)\.ipynb"', r'\1.html"', page), encoding="utf-8")
     except Exception as error:  # noqa: BLE001 - templates may be missing from an installation
         warnings.warn(f"{path.name} was not written: {_first_line(str(error))}", stacklevel=2)
 
 
 def _first_line(text: str) -> str:
     return (text.strip().splitlines() or ["no message"])[0][:200]
+
+
+def wrote(name: str, out: str, since: float) -> list[str]:
+    """The .json files in `out` that this notebook has written since then, by name."""
+    new = [path for path in Path(out).glob("*_*.json") if path.stat().st_mtime >= since - 1] if out else []
+    return sorted(path.stem for path in new if json.loads(path.read_text()).get("notebook") == name)
 
 
 def headline(notebook) -> str:

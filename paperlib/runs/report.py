@@ -58,13 +58,14 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path, networks: Collection[str] = (), notebooks: Collection[str] | None = None,
-             failed: Collection[str] = ()) -> Run:
-        """The run whose .json files lie in `folder`: of `networks` (checkpoints) and `notebooks` (numbers), or all."""
+             failed: Collection[str] = (), files: Collection[str] | None = None) -> Run:
+        """The run whose .json files lie in `folder`: of `networks` (checkpoints), `notebooks` (numbers) and `files`
+        (names), or all."""
         ledger = [claim for claim in claims.read() if notebooks is None or claim.notebook in notebooks]
         found, before = quantities.records(folder, networks), published.published()
-        mine = {name: record for name, record in found.items()
-                if notebooks is None or record.get("notebook", "")[:2] in notebooks}
-        return cls(claims.judge(ledger, found), claims.judge(ledger, before), published.compare(mine, before),
+        found = {name: record for name, record in found.items() if (files is None or name in files)
+                 and (notebooks is None or record.get("notebook", "")[:2] in notebooks)}
+        return cls(claims.judge(ledger, found), claims.judge(ledger, before), published.compare(found, before),
                    tuple(failed))
 
     def unlike(self) -> list[str]:
@@ -221,11 +222,11 @@ def table(which: str, found: list[Cell]) -> list[str]:
 def ledger(run: Run, folder: Path) -> list[str]:
     """The report's first page as Markdown: the claims, and this run's numbers beside the published run's."""
     lines = [f"# {claims.summary(run.judged)}", ""]
-    lines += ["| notebook | claim | here | holds? | why not |", "|---|---|---|---|---|"]
+    lines += ["| notebook | claim | holds if | here | holds? | why not |", "|---|---|---|---|---|---|"]
     for each in run.judged:
         page = next((Path(folder) / "executed").rglob(f"{each.claim.notebook}_*.html"), None)
         link = f"[{each.claim.notebook}]({page.relative_to(folder).as_posix()})" if page else each.claim.notebook
-        words = [each.claim.cited, each.here, each.verdict, each.why]
+        words = [each.claim.cited, each.claim.when, each.here, each.verdict, each.why]
         lines.append(f"| {link} | " + " | ".join(word.replace("|", "\\|") for word in words) + " |")
     lines += ["", f"# {run.compared.summary()}", "", f"Tolerances: {published.tolerances()}.", ""]
     return [*lines, *(f"- {line}" for line in run.unlike()), ""]
@@ -236,9 +237,10 @@ def markdown(found: list[Cell], missing: list[str], folder: Path, facts: dict, s
     """The report as Markdown, its figures and notebooks linked."""
     judged = [cell for cell in found if not cell.verdict.startswith(APART)]
     close = sum(cell.verdict == "within tolerance" for cell in judged)
+    said = (f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance." if judged
+            else "No number of this run can be compared with the paper's: the tables say why.")
     lines = [*ledger(run, folder), "# The paper's tables and ours", "",
-             f"Of {len(judged)} numbers that can be compared with the paper's, {close} are within tolerance. The "
-             "tables of all that this folder holds are in [README.md](README.md).", "",
+             f"{said} The tables of all that this folder holds are in [README.md](README.md).", "",
              f"*Within tolerance*: the difference is at most {TOLERANCE['table1']} for a cosine or "
              f"{TOLERANCE['table2']:.0f} point for an accuracy, plus twice the standard error of our mean. *sd* is "
              "over n runs, each trained from its own seed.", ""]

@@ -205,5 +205,5 @@ def conditions(settings: dict) -> str:
     many = f"{settings['n_init']} start{'s' * (settings['n_init'] != 1)} of k-means on the cells"
     start = "random weights" if settings["weights"] == "none" else f"{settings['weights']} weights"
     return (f"{settings['classes']} classes, {settings['train']} + {settings['test']} pictures, {settings['size']} px, "
-            f"{in_words(settings['backbone'])} from {start}, {settings['epochs']} epochs, "
+            f"{in_words(settings['backbone'])} from {start}, {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)}, "
             f"{settings['prototypes_per_class']} prototypes per class, {many}")

@@ -149,17 +149,27 @@ def test_what_failed_or_changed_runs_again_and_the_rest_does_not(run, folder, he
     assert run("--set", "depth=5", "epochs=2") == 0 and run.ran() == ["00_first"]
 
 
-def test_what_failed_leaves_no_report_of_before(run, folder, here):
-    """The numbers that a notebook left last time are not this run's, and so the report has none of its claims."""
-    assert run() == 0
-    kept = json.loads((files.REPOSITORY / "figures" / "theorem1_birds.json").read_text())
-    (run.out / "theorem1_birds.json").write_text(json.dumps({**kept, "notebook": "01_second"}))
-    for status, text in ((0, ""), (1, FAILS)):
-        write(folder, "01_second", text)
-        assert run() == status
-        page = (run.out / "report.html").read_text()
-        assert ("01_second failed" in page) == bool(status)
-        assert ("can change places" in page) == (not status)
+def test_the_report_is_of_this_run_alone(run, folder, here):
+    """Not of what failed, of a notebook that was not asked for, or of numbers that an earlier run left."""
+    kept = files.REPOSITORY / "figures" / "theorem1_birds.json"
+    writes = f"""
+# %%
+import json
+kept = json.loads(Path("{kept}").read_text())
+(Path(out) / "theorem1_birds.json").write_text(json.dumps({{**kept, "notebook": "01_second"}}))
+"""
+
+    def counted(*argv: str) -> int:
+        run(*argv)
+        return (run.out / "report.html").read_text().count("The two orders on")
+    write(folder, "01_second", writes)
+    assert counted() == 1 and run.status == 0 and counted() == 1
+    left = json.loads((run.out / "theorem1_birds.json").read_text())
+    left["settings"] |= {"dataset": "sparrows"}
+    (run.out / "theorem1_sparrows.json").write_text(json.dumps(left))
+    assert counted() == 1 and counted("--only", "00") == 0
+    write(folder, "01_second", writes + FAILS)
+    assert counted() == 0 and run.status == 1 and "01_second failed" in (run.out / "report.html").read_text()
 
 
 def test_the_end_of_a_run_trains_nothing(run, folder, here, monkeypatch):

@@ -113,7 +113,7 @@ def test_page_needs_no_other_file(folder):
 def test_another_runs_numbers_are_not_taken_for_this_ones(folder):
     cells, missing = report.collect(folder, {"stl10": "another"})
     assert cells == [] and len(missing) == 2
-    assert "Of 0 numbers that can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
+    assert "No number of this run can be compared" in report.write(folder, {"stl10": "another"}, {}).read_text()
 
 
 def test_the_first_page_is_the_ledger_with_links_to_executed_notebooks(folder):
@@ -121,7 +121,7 @@ def test_the_first_page_is_the_ledger_with_links_to_executed_notebooks(folder):
     for name in ("02_table1", "beyond/07_attribution"):
         (folder / "executed" / f"{name}.html").touch()
     kept = record("table1", [{}])
-    kept["numbers"]["table1"] = {"CNN": [0.45, -0.04]}
+    kept["numbers"]["table1"], kept["notebook"] = {"CNN": [0.45, -0.04]}, "02_table1"
     (folder / "table1_stl10.json").write_text(json.dumps(kept))
     run = report.Run.read(folder, ["abc"], ["02", "07"])
     text = report.write(folder, {"stl10": "abc"}, {}, run).read_text()
@@ -131,6 +131,8 @@ def test_the_first_page_is_the_ledger_with_links_to_executed_notebooks(folder):
     assert "columns' cosine with their own class on STL10 is 0.45" in text and "| holds |" in text
     kept = json.loads((folder / "report.json").read_text())["claims"]
     assert {each["verdict"] for each in kept} == {"holds", "not measured in this run"}
+    for other in (report.Run.read(folder, ["abc"], ["03"]), report.Run.read(folder, ["abc"], ["02"], files=["x"])):
+        assert "holds" not in {each.verdict for each in other.judged}, "another notebook's, or left by another run"
     assert not report.Run.read(folder, ["other"], ["02"]).compared.numbers
     assert "not measured" in summary.ledger(report.Run.read(folder, ["other"], ["02"]))
 
