@@ -204,6 +204,7 @@ def conditions(settings: dict) -> str:
     """The settings that a reader of a number needs, in words."""
     many = f"{settings['n_init']} start{'s' * (settings['n_init'] != 1)} of k-means on the cells"
     start = "random weights" if settings["weights"] == "none" else f"{settings['weights']} weights"
+    epochs = f"{settings['epochs']} epoch{'s' * (settings['epochs'] != 1)}"
     return (f"{settings['classes']} classes, {settings['train']} + {settings['test']} pictures, {settings['size']} px, "
-            f"{in_words(settings['backbone'])} from {start}, {settings['epochs']} epoch{'s' * (settings['epochs'] != 1)}, "
+            f"{in_words(settings['backbone'])} from {start}, {epochs}, "
             f"{settings['prototypes_per_class']} prototypes per class, {many}")
