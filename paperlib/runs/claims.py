@@ -18,6 +18,9 @@ sentences are written by a person; from here come the numbers in them and the ve
         why: "One human sentence: why it may not hold."
 
 In place of `paper`, `ours: "..."` holds a claim of our own.
+
+claims-cli 0.6 was tried in place of this module: it holds numbers, which its manifest repeats, against files that it
+pins; it has no relations between numbers and cannot judge another run's files.
 """
 from __future__ import annotations
 
