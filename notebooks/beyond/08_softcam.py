@@ -61,7 +61,7 @@ opening("08")
 # %%
 taken = ready(SoftCAM(net))
 with torch.no_grad():
-    batches = torch.arange(len(test)).split(64)
+    batches = torch.arange(len(test)).split(16)
     logits = [torch.cat([each(test.batch(i)).cpu() for i in batches]) for each in (net, taken)]
 gap = float((logits[0] - logits[1]).abs().max() / logits[0].abs().max())
 same = int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
@@ -81,7 +81,8 @@ def looked_at(pictures, most):
 
 looked = looked_at(test, 100)
 x = test.batch(looked)
-h, A = net.features(x)[-1], taken.evidence(x)
+h = torch.cat([net.features(some)[-1] for some in x.split(16)])
+A = torch.cat([taken.evidence(some) for some in x.split(16)])
 c = A.mean((2, 3)).argmax(1)
 att = attribute(h.flatten(2).transpose(1, 2), net.C) * net.C.square().sum(0)
 bias = 0 if net.bias is None else net.bias
@@ -133,7 +134,7 @@ GINI = "Gini of the class's map"
 
 def reading(soft, accuracy):
     """What is left of the evidence on the validation pictures looked at"""
-    A = soft.evidence(x_validation).cpu()
+    A = torch.cat([soft.evidence(some).cpu() for some in x_validation.split(16)])
     own, top = A[torch.arange(len(A)), A.mean((2, 3)).argmax(1)], A.abs().amax((1, 2, 3), keepdim=True)
     return {"validation accuracy %": 100 * accuracy, "||A||_1": float(A.abs().sum((1, 2, 3)).mean()),
             "||A||_2": float(A.flatten(1).norm(dim=1).mean()),
@@ -189,7 +190,7 @@ print(f"chosen: {chosen:g}; Table 2 and notebook 07 take {SOFTCAM_L1:g}")
 def scored(soft, run, todo):
     """score -> (n,): of Soft-CAM's prediction, and of its evidence for the class that the network predicts"""
     found = []
-    for some in torch.arange(len(todo.numbers)).split(33):
+    for some in torch.arange(len(todo.numbers)).split(16):
         x, target = run.data.test.batch(todo.numbers[some]), todo.target[some]
         A = soft.evidence(x).cpu()
         own, y = A[torch.arange(len(A)), target], run.data.test.labels[todo.numbers[some]]
@@ -272,7 +273,7 @@ path = figures.keep(figure, "softcam_panel", {"pictures": looked[first].tolist()
 def cosines(soft):
     """(class, out) of Table 1 for the evidence layer's columns, among the classes looked at"""
     with torch.no_grad():
-        Z = soft.maps[0](x.to(soft.device)).mean((2, 3)).cpu().numpy()
+        Z = np.vstack([soft.maps[0](some.to(soft.device)).mean((2, 3)).cpu() for some in x.split(16)])
     seen, columns = np.unique(test.labels[looked]), soft.maps[1].weight.detach().flatten(1).cpu().numpy()
     return measures.prototype_cosines(columns[seen], seen, Z, test.labels[looked].numpy())
 

@@ -350,7 +350,7 @@ figure = figures.forest({row: {score: tuple(scores[row][score]) for score in lab
 #   pointed at the bird more often than saliency did. And edges win too: pointing at the bird is easy where the bird is
 #   the most detailed thing.
 # - *Is the network looking where the map points?* Only interventions say. Pointing asks whether the map agrees with us.
-# - *Is it cheap?* Yes: B4 takes 1.1 forward passes, B234 1.2, saliency 3.4, RISE 131.
+# - *Is it cheap?* Yes: B4 takes 1.1 forward passes, B234 1.2, saliency 3.3, RISE 123.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A network that cheats

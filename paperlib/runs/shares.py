@@ -98,8 +98,9 @@ def _of_sweep(studies, parameters):
     choosing = studies[-1].for_choosing()
     pairs = [(l1, 0.0) for l1 in parameters["sweep_l1"]] + [(0.0, l2) for l2 in parameters["sweep_l2"]]
     runs = studies[-1].runs(parameters["softcam_networks"])
+    weak = sorted(parameters["sweep_l1"])[:4]  # 0 and those that are scored if the weakest is chosen
     return _pairs([Share(choosing, "sweep", 0, pair) for pair in pairs] +
-                  [Share(run, "sweep", 0, (0.0, 0.0)) for run in runs])
+                  [Share(run, "sweep", 0, (l1, 0.0)) for run in runs for l1 in weak])
 
 
 def _of_shortcut(studies, parameters):
