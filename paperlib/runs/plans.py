@@ -139,7 +139,8 @@ def _write_predictions(study, out: Path) -> None:
 def _report(plans: Iterable[Plan], out: Path, seconds: dict[str, float], failed: Collection[str]) -> str:
     """Writes the report; the claims as this run bears them out, and its numbers beside the published run's.
 
-    Nothing is trained for it: where the network of a notebook that is kept is gone, all that lies in `out` counts.
+    Nothing is trained for it: where the network of a notebook that is kept is gone, what the notebooks wrote counts,
+    whatever its network.
     """
     from paperlib.runs import report
 
