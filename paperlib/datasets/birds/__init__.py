@@ -12,9 +12,8 @@ then answers shows what it looks at, better than a mask can (the idea of FunnyBi
 
 The same seed gives the same pixels on every machine: random numbers are the raw 64-bit words of PCG64, which NumPy
 keeps stable; all geometry and colour is whole numbers; and of OpenCV we use what rounds nothing: `fillPoly` without
-anti-aliasing (fixed point), and sums by `boxFilter` (of whole numbers below 2^53, so exact in float64). Its `resize`
-and its means may break ties otherwise on another processor. Tried: x86-64 with and without OpenCV's vector code, the
-same bytes; no ARM machine yet.
+anti-aliasing (fixed point), `LUT`, and sums by `boxFilter` (of whole numbers below 2^53, so exact in float64). Its
+`resize` and its means may break ties otherwise elsewhere. Tried: x86-64 with and without its vector code; no ARM yet.
 """
 from paperlib.datasets.birds.painting import draw, draw_set
 from paperlib.datasets.birds.scenes import BACKGROUNDS, SCENE
